@@ -1,0 +1,55 @@
+# make app | test | demo | bench | assets | lint | clean
+# Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0    make test ARGS="tests/unit -k ced"
+
+SHELL := /bin/bash
+VENV := .venv
+RUN := $(VENV)/bin/python
+PORT ?= 8501
+# the first that is new enough; a pyenv shim may exist and still not run
+PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+
+.PHONY: app test demo bench assets lint clean
+
+app: $(VENV)/installed
+	@exec $(RUN) -m app --port $(PORT) $(if $(ADDRESS),--address $(ADDRESS)) \
+		$(if $(WORKSPACE),--workspace "$(WORKSPACE)") $(if $(DEVICE),--device $(DEVICE))
+
+test: $(VENV)/installed-dev
+	$(RUN) -m pytest $(ARGS)
+
+demo: $(VENV)/installed
+	$(RUN) -m engine demo $(ARGS)
+
+bench: $(VENV)/installed
+	@for file in bench/*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
+
+assets: $(VENV)/installed-dev
+	$(RUN) assets/build.py $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) build artefacts .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The files "installed" mark a finished installation; they are older than changed requirements, which installs again.
+$(VENV)/installed: requirements.txt
+	@$(call install,requirements.txt)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@$(call install,requirements-dev.txt)
+	@touch $@
+
+define install
+	if [ -z "$(PYTHON)" ]; then echo "Python 3.11 or newer is needed and none was found; install it, or name one: make PYTHON=/path/to/python3.11"; exit 2; fi; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "$(PYTHON) is not a working Python 3.11 or newer; name one that is: make PYTHON=/path/to/python3.11"; exit 2; }; \
+	$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || exit 1; \
+	echo "Installing $(1) into $(VENV) (about 6 GB and a few minutes the first time)"; \
+	$(RUN) -m pip install --disable-pip-version-check --progress-bar off -r $(1) | grep --line-buffered -v '^Requirement already satisfied'; \
+	[ $${PIPESTATUS[0]} -eq 0 ]
+endef

@@ -1,0 +1,140 @@
+"""What the address bar says: the choices on screen, so that a link or a reload shows the same thing again."""
+
+from collections.abc import Callable, Hashable, Iterable
+
+import streamlit as st
+
+from app import jobs
+from engine.data.bundled import bundled_data_names
+from engine.errors import EngineError, InputError
+from engine.models.bundled import ModelInfo, bundled_model_names, bundled_models, read_model_info
+from engine.runs.store import open_run
+
+
+def remember(**choices: object) -> None:
+    """Writes choices to the address bar; None takes one away."""
+    for name, value in choices.items():
+        if value is None or value == "":
+            if name in st.query_params:
+                del st.query_params[name]
+        elif st.query_params.get(name) != str(value):
+            st.query_params[name] = str(value)
+
+
+def asked(name: str) -> str | None:
+    return st.query_params.get(name)
+
+
+def asked_number(name: str, known: Iterable[int]) -> int | None:
+    """A number from the address; says so when it isn't one of those that exist."""
+    text = asked(name)
+    if text is None:
+        return None
+    known = list(known)
+    if text.lstrip("-").isdigit() and int(text) in known:
+        return int(text)
+    st.warning(f"The address asks for {name} {text!r}; this one has {_spell(known)}. It is left out.")
+    remember(**{name: None})
+    return None
+
+
+def asked_blocks(depth: int) -> list[int]:
+    """``?block=3,7``"""
+    text = asked("block")
+    if not text:
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if not (part.isdigit() and int(part) < depth)]
+    if wrong:
+        st.warning(f"The address asks for block {wrong[0]!r}; this model has blocks 0 … {depth - 1}. It is left out.")
+    return sorted({int(part) for part in parts if part not in wrong})
+
+
+def choose(
+    label: str,
+    options: list,
+    *,
+    param: str,
+    page: str,
+    help: str,
+    format_func: Callable = str,
+    widget: Callable = st.selectbox,
+    on_change: Callable | None = None,
+    **more,
+) -> Hashable:
+    """A widget whose value is in the address and goes along to the next page. An unknown value costs one line."""
+    key, remembered = f"{page}_{param}", f"last_{param}"
+    if st.session_state.get(key) not in options:
+        wanted = asked(param)
+        if wanted is not None and wanted not in options:
+            st.warning(f"There is no {param} named {wanted!r}. Choose one of: {_spell(options)}.")
+            wanted = None
+        wanted = wanted or st.session_state.get(remembered)
+        st.session_state[key] = wanted if wanted in options else options[0]
+    value = widget(label, options, key=key, format_func=format_func, help=help, on_change=on_change, **more)
+    value = options[0] if value is None else value
+    st.session_state[remembered] = value
+    remember(**{param: value})
+    return value
+
+
+def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
+    """Raises AssetError where no model is there."""
+    models = {info.name: info for info in bundled_models()}
+    pruned = jobs.stages_by_ref()
+    if not models:
+        raise InputError("no bundled models found in assets/models; build them with: python assets/build.py")
+    wanted = asked("model")
+    if wanted and "@" in wanted and wanted not in pruned and _stage_exists(wanted):
+        pruned = {wanted: wanted, **pruned}
+    titles = {name: f"{name} · {info.title}, {info.depth} blocks" for name, info in models.items()} | pruned
+    chosen = choose(
+        "Model",
+        list(titles),
+        param="model",
+        page=page,
+        format_func=titles.get,
+        on_change=on_change,
+        help="A model that ships with the studio, or one you pruned here before.",
+    )
+    return models.get(chosen) or model_info(chosen)
+
+
+def choose_data(page: str, info: ModelInfo, *, on_change: Callable | None = None) -> str:
+    names = bundled_data_names()
+    if f"{page}_data" not in st.session_state and not asked("data") and "last_data" not in st.session_state:
+        st.session_state["last_data"] = info.trained_on
+    return choose(
+        "Data",
+        names,
+        param="data",
+        page=page,
+        on_change=on_change,
+        help="The images that importance is measured on and that recovery trains with.",
+    )
+
+
+def model_info(ref: str) -> ModelInfo:
+    """Of a bundled model or of ``<run>@<stage>``. Raises InputError or AssetError."""
+    if "@" not in ref:
+        known = {info.name: info for info in bundled_models()}
+        if ref not in known:
+            raise InputError(f"no model named {ref!r}; bundled are {', '.join(bundled_model_names())}")
+        return known[ref]
+    run_id, _, number = ref.partition("@")
+    if not number.isdigit():
+        raise InputError(f"{ref!r} doesn't name a stage; write <run>@<number>")
+    return read_model_info(open_run(jobs.workspace(), run_id).stage(int(number)).path, name=ref)
+
+
+def _stage_exists(ref: str) -> bool:
+    try:
+        model_info(ref)
+    except EngineError:
+        return False
+    return True
+
+
+def _spell(options: Iterable) -> str:
+    options = [str(option) for option in options]
+    return ", ".join(options[:8]) + (f" … {options[-1]}" if len(options) > 8 else "")

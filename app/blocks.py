@@ -1,0 +1,44 @@
+"""The strip of blocks, the picture of a model that every page shares: kept or dropped, in order from input to output."""
+
+import streamlit as st
+
+_LEGEND = {
+    "intact": "block of the intact model",
+    "pruned": "kept in the pruned model",
+    "dropped": "dropped",
+    "gone": "dropped in an earlier stage",
+}
+
+
+def strip(states: list[str], *, names: list[int] | None = None, small: bool = False) -> str:
+    """One box a block; a state is a key of the legend. ``names`` are the numbers written on the boxes."""
+    names = list(range(len(states))) if names is None else names
+    boxes = "".join(
+        f'<span class="{state}" title="block {name}: {_LEGEND[state]}">{name}</span>'
+        for name, state in zip(names, states, strict=True)
+    )
+    gone = [str(name) for name, state in zip(names, states, strict=True) if state in ("dropped", "gone")]
+    words = f"{len(states)} blocks, " + (f"without {', '.join(gone)}" if gone else "none dropped")
+    return f'<div class="ep-strip{" small" if small else ""}" role="img" aria-label="{words}">{boxes}</div>'
+
+
+def legend(*states: str) -> str:
+    return '<p class="ep-legend">' + "".join(f'<span><i class="{s}"></i>{_LEGEND[s]}</span>' for s in states) + "</p>"
+
+
+def pruning_strip(depth: int, drop: list[int]) -> str:
+    """What a choice of blocks would leave."""
+    return strip(["dropped" if block in drop else "intact" for block in range(depth)])
+
+
+def stage_strip(depth: int, kept: list[int], dropped: list[int], *, small: bool = False) -> str:
+    """A stage in the numbering of the first model: kept, dropped in this stage, gone before it."""
+    after = "pruned" if len(kept) < depth else "intact"
+    states = [after if b in kept else "dropped" if b in dropped else "gone" for b in range(depth)]
+    return strip(states, small=small)
+
+
+def pick_blocks(depth: int, *, key: str, label: str, help: str) -> list[int]:
+    """The strip to click on; blocks clicked are the ones dropped."""
+    chosen = st.pills(label, range(depth), selection_mode="multi", key=f"strip_{key}", help=help)
+    return sorted(chosen or [])

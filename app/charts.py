@@ -1,0 +1,249 @@
+"""Plain data -> plotly figure. A title is the question the chart answers; axes carry units."""
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.colors import get_colorscale
+
+from app.style import Palette
+
+_MARGIN = dict(l=44, r=6, t=6, b=50)
+_SIGNED, _SIZE = "RdBu_r", "Viridis"
+#: settings for every chart: nothing to press that isn't explained
+CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
+
+
+def row_height(num_rows: int) -> int:
+    """Pixels of one block in the heatmap: a small model is easy to click, a deep one still fits a screen."""
+    return 29 if num_rows <= 16 else 21
+
+
+def scale_css(signed: bool) -> str:
+    """The colours of the heatmap as a CSS gradient, for the scale beside it."""
+    colours = get_colorscale(_SIGNED if signed else _SIZE)
+    return "linear-gradient(90deg, " + ", ".join(f"{colour} {share:.0%}" for share, colour in colours) + ")"
+
+
+def matrix(result: dict, key: str) -> np.ndarray:
+    """(N, K) float; what isn't computed yet is NaN."""
+    return np.array([[np.nan if v is None else v for v in row] for row in result[key]], dtype=float)
+
+
+def natural_limit(result: dict) -> float:
+    """Where the colours end unless somebody pins them: 19 of 20 cells lie below, so that one block can't hide the rest."""
+    delta = np.abs(matrix(result, "delta"))
+    if np.isnan(delta).all():
+        return 1.0
+    return float(f"{max(np.nanpercentile(delta, 95), 1e-6):.2g}")
+
+
+def column_labels(result: dict) -> list[str]:
+    """Empty where a column isn't computed yet."""
+    return ["" if t is None else f"{t:.3g}" if t < 10 else f"{t:g}" for t in result["timesteps"]]
+
+
+def heatmap(
+    result: dict,
+    *,
+    signed: bool,
+    limit: float,
+    rows: list[int],
+    column_title: str,
+    palette: Palette,
+    chosen: list[int] = (),
+    column: int | None = None,
+) -> go.Figure:
+    """Blocks × timesteps. Cells carry ``customdata`` [block, column] on an invisible layer, because heatmaps can't be clicked."""
+    delta = matrix(result, "delta")[rows]
+    low, high = matrix(result, "cell_low")[rows], matrix(result, "cell_high")[rows]
+    columns = column_labels(result)
+    shown = delta if signed else np.abs(delta)
+    fig = go.Figure(
+        go.Heatmap(
+            z=shown,
+            zmin=-limit if signed else 0,
+            zmax=limit,
+            colorscale=_SIGNED if signed else _SIZE,
+            xgap=2,
+            ygap=2,
+            hoverinfo="skip",
+            showscale=False,  # the page draws the scale: plotly's would push the rows out of line with the bars
+        )
+    )
+    cells = [(r, k) for r in range(len(rows)) for k in range(len(columns)) if np.isfinite(delta[r, k])]
+    fig.add_scatter(
+        x=[k for _, k in cells],
+        y=[r for r, _ in cells],
+        mode="markers",
+        marker=dict(symbol="square", size=row_height(len(rows)) - 3, opacity=0, color="#000"),
+        customdata=[
+            [rows[r], k, float(delta[r, k]), float(low[r, k]), float(high[r, k]), columns[k]] for r, k in cells
+        ],
+        hovertemplate="block %{customdata[0]}, %{customdata[5]}<br>ΔH %{customdata[2]:+.4f} "
+        "(%{customdata[3]:+.4f} … %{customdata[4]:+.4f})<br>click: see the pictures without it<extra></extra>",
+        showlegend=False,
+    )
+    for r, block in enumerate(rows):
+        if block in chosen:
+            fig.add_shape(
+                type="rect", x0=-0.5, x1=len(columns) - 0.5, y0=r - 0.47, y1=r + 0.47,
+                line=dict(color=palette.dropped, width=2.5),
+            )  # fmt: skip
+            if column is not None and column < len(columns):
+                fig.add_shape(
+                    type="rect", x0=column - 0.48, x1=column + 0.48, y0=r - 0.45, y1=r + 0.45,
+                    line=dict(color=palette.text, width=2.5),
+                )  # fmt: skip
+    fig.update_xaxes(
+        title=column_title, tickmode="array", tickvals=list(range(len(columns))), ticktext=columns, showgrid=False,
+        zeroline=False, range=[-0.5, len(columns) - 0.5], fixedrange=True, tickangle=0 if len(columns) <= 20 else None,
+    )  # fmt: skip
+    _block_axis(fig, rows, title="block")
+    return _finish(fig, len(rows))
+
+
+def importance_bars(result: dict, *, rows: list[int], palette: Palette, chosen: list[int] = ()) -> go.Figure:
+    """CED of each block with its interval; the rows stand beside those of the heatmap."""
+    ced, low, high = (np.array(result[key], dtype=float)[rows] for key in ("ced", "ci_low", "ci_high"))
+    rank = {block: place + 1 for place, block in enumerate(result["order"])}
+    fig = go.Figure(
+        go.Bar(
+            x=ced,
+            y=list(range(len(rows))),
+            orientation="h",
+            marker=dict(
+                color=[palette.dropped if block in chosen else palette.intact for block in rows], cornerradius=3
+            ),
+            error_x=dict(
+                type="data", symmetric=False, array=np.maximum(high - ced, 0), arrayminus=np.maximum(ced - low, 0),
+                thickness=1.2, width=2, color=palette.muted,
+            ),  # fmt: skip
+            customdata=[
+                [block, rank[block], result["rank_low"][block], result["rank_high"][block], float(l), float(h)]
+                for block, l, h in zip(rows, low, high, strict=True)
+            ],
+            hovertemplate="block %{customdata[0]}: CED %{x:.4f} (%{customdata[4]:.4f} … %{customdata[5]:.4f})<br>"
+            "rank %{customdata[1]} (%{customdata[2]} … %{customdata[3]}), 1 = least important<extra></extra>",
+            unselected=dict(marker=dict(opacity=1)),
+        )
+    )
+    top = float(np.nanmax(high)) or 1.0
+    for r, block in enumerate(rows):
+        fig.add_annotation(
+            x=1.0, xref="paper", xanchor="right", y=r, text=f"#{rank[block]}", showarrow=False,
+            font=dict(size=12, color=palette.muted),
+        )  # fmt: skip
+    fig.update_xaxes(
+        title="CED, nats/dim", range=[0, top * 1.35], gridcolor=palette.grid, fixedrange=True, nticks=4
+    )
+    _block_axis(fig, rows, title=None)
+    return _finish(fig, len(rows))
+
+
+def joint_effect(
+    labels: list[str], together: list[float], apart: list[float] | None, *, column_title: str, palette: Palette
+) -> go.Figure:
+    fig = go.Figure()
+    if apart is not None:
+        fig.add_scatter(
+            x=labels, y=apart, name="sum of the single effects", mode="lines",
+            line=dict(color=palette.muted, width=2, dash="dot"),
+        )  # fmt: skip
+    fig.add_scatter(
+        x=labels, y=together, name="dropped together", mode="lines+markers", line=dict(color=palette.dropped, width=2.5)
+    )
+    fig.update_xaxes(title=column_title, type="category", showgrid=False, fixedrange=True)
+    fig.update_yaxes(
+        title="ΔH, nats per dimension", gridcolor=palette.grid, zerolinecolor=palette.muted, fixedrange=True
+    )
+    return _curve(fig, "How far from the intact model?", height=250)
+
+
+def class_counts(counts: dict[str, int], *, palette: Palette) -> go.Figure:
+    fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker=dict(color=palette.intact, cornerradius=4)))
+    fig.update_traces(hovertemplate="%{x}: %{y} images<extra></extra>")
+    fig.update_xaxes(type="category", title="class", fixedrange=True)
+    fig.update_yaxes(title="images", gridcolor=palette.grid, fixedrange=True)
+    return _curve(fig, "How many images of each class?", height=280)
+
+
+def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
+    """Training loss over all stages, one after another, with a running mean on top."""
+    steps, losses, starts = [], [], []
+    for event in events:
+        if not steps or event["stage"] != starts[-1][1]:
+            starts.append((steps[-1] if steps else 0, event["stage"]))
+        steps.append(starts[-1][0] + event["step"])
+        losses.append(event["loss"])
+    fig = go.Figure()
+    fig.add_scatter(
+        x=steps, y=losses, mode="lines", line=dict(color=palette.pruned, width=1), opacity=0.35, showlegend=False,
+        hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    fig.add_scatter(
+        x=steps, y=running_mean(losses), mode="lines", line=dict(color=palette.pruned, width=2.5), showlegend=False,
+        hovertemplate="running mean %{y:.4f}<extra></extra>",
+    )  # fmt: skip
+    for start, stage in starts[1:]:
+        fig.add_vline(x=start, line=dict(color=palette.muted, dash="dot", width=1), annotation_text=f"stage {stage}")
+    fig.update_xaxes(title="recovery step", showgrid=False, fixedrange=True)
+    fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)
+    return _curve(fig, "Is the model learning again?", height=300)
+
+
+def running_mean(values: list[float], *, share: float = 0.1) -> list[float]:
+    """Mean over the last tenth of what there is, at least 5 values."""
+    width = max(5, int(len(values) * share))
+    total = np.cumsum(np.insert(np.asarray(values, dtype=float), 0, 0.0))
+    ends = np.arange(1, len(values) + 1)
+    begins = np.maximum(0, ends - width)
+    return ((total[ends] - total[begins]) / (ends - begins)).tolist()
+
+
+def stages_curve(points: list[tuple[int, float, float, float]], *, metric: str, palette: Palette) -> go.Figure:
+    """(depth, value, low, high) of each stage."""
+    depth, value, low, high = (list(column) for column in zip(*points, strict=True))
+    fig = go.Figure(
+        go.Scatter(
+            x=depth, y=value, mode="lines+markers", line=dict(color=palette.pruned, width=2.5), marker=dict(size=9),
+            error_y=dict(
+                type="data", symmetric=False, array=np.subtract(high, value), arrayminus=np.subtract(value, low),
+                color=palette.muted, thickness=1.2,
+            ),
+            hovertemplate="depth %{x}: %{y:.3g}<extra></extra>",
+        )
+    )  # fmt: skip
+    fig.update_xaxes(title="blocks kept", autorange="reversed", dtick=1, showgrid=False, fixedrange=True)
+    fig.update_yaxes(title=metric, gridcolor=palette.grid, rangemode="tozero", fixedrange=True)
+    return _curve(fig, "What does each block cost?", height=300)
+
+
+def _block_axis(fig: go.Figure, rows: list[int], *, title: str | None) -> None:
+    fig.update_yaxes(
+        title=title, tickmode="array", tickvals=list(range(len(rows))), ticktext=[str(block) for block in rows],
+        range=[len(rows) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, automargin=False,
+        title_standoff=4,
+    )  # fmt: skip
+
+
+def _finish(fig: go.Figure, num_rows: int) -> go.Figure:
+    fig.update_xaxes(automargin=False, title_standoff=8)
+    fig.update_layout(
+        height=num_rows * row_height(num_rows) + _MARGIN["t"] + _MARGIN["b"],
+        margin=_MARGIN,
+        bargap=0.28,
+        dragmode=False,
+        clickmode="event+select",
+    )
+    return fig
+
+
+def _curve(fig: go.Figure, title: str, *, height: int) -> go.Figure:
+    has_legend = len([trace for trace in fig.data if trace.showlegend is not False]) > 1
+    fig.update_layout(
+        title=dict(text=title, font=dict(size=16), x=0, xanchor="left", y=1, yanchor="top", pad=dict(t=10)),
+        height=height + 26 * has_legend,
+        margin=dict(l=8, r=8, t=46 + 26 * has_legend, b=40),
+        dragmode=False,
+        legend=dict(orientation="h", x=0, y=1.02, yanchor="bottom"),
+    )
+    return fig

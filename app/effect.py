@@ -1,0 +1,174 @@
+"""What happens without these blocks: numbers at once, pictures from the same seeds as soon as the engine has them."""
+
+import random
+
+import streamlit as st
+
+from app import address, charts, jobs, pictures
+from app.errors import one_line_errors
+from app.style import palette
+from engine.models.bundled import ModelInfo
+from engine.pruning.config import check_blocks
+
+NUM_PICTURES = 8
+_SAMPLING = {"seed": 0, "cfg_scale": 1.5, "num_steps": 20}
+_EVERY_CLASS = "a mix of classes"
+
+
+def draw(result: dict, info: ModelInfo, drop: list[int], *, column_title: str) -> None:
+    if not drop:
+        st.html(
+            '<div class="ep-empty"><b>Pick a block</b>Click a cell, a bar, or a block above. You will see the same '
+            "eight pictures with and without it.</div>"
+        )
+        return
+    check_blocks(drop, info.depth)
+    params = {
+        "model": result["model"],
+        "data": result["data"],
+        "drop": drop,
+        "variable": result["variable"],
+        **_SAMPLING,
+        **_picture_controls(info),
+    }
+    key = jobs.ask_drop(params)
+    answer = jobs.drop_answer(key)
+    waiting = answer is None or answer["state"] == "stale"
+    # a fragment inside the fragment: polls only while the engine is at it
+    st.fragment(_answer, run_every=0.25 if waiting else None)(key, waiting, result, info, params, column_title)
+
+
+def _picture_controls(info: ModelInfo) -> dict:
+    left, right = st.columns([2, 1], vertical_alignment="bottom", gap="small")
+    chosen = left.selectbox(
+        "Pictures of",
+        [_EVERY_CLASS, *info.class_names],
+        key="effect_class",
+        help="Draw one class only, or eight classes spread over all of them.",
+    )
+    if "first_seed" not in st.session_state:
+        st.session_state["first_seed"] = max(0, address.asked_number("seed", range(1_000_000)) or 0)
+    right.button(
+        "Other seeds",
+        width="stretch",
+        on_click=_reshuffle,
+        help="Eight other pieces of starting noise. Intact and pruned always share theirs.",
+    )
+    first = st.session_state["first_seed"]
+    address.remember(seed=first or None)
+    num_classes = len(info.class_names)
+    one = info.class_names.index(chosen) if chosen in info.class_names else None
+    spread = [i * num_classes // NUM_PICTURES if num_classes > NUM_PICTURES else i % num_classes for i in range(NUM_PICTURES)]
+    return {
+        "seeds": list(range(first, first + NUM_PICTURES)),
+        "classes": spread if one is None else [one] * NUM_PICTURES,
+    }
+
+
+def _reshuffle() -> None:
+    st.session_state["first_seed"] = random.randrange(1, 100_000) * NUM_PICTURES
+
+
+@one_line_errors
+def _answer(key: str, waiting: bool, result: dict, info: ModelInfo, params: dict, column_title: str) -> None:
+    answer = jobs.drop_answer(key)
+    if waiting and answer is not None and answer["state"] != "stale":
+        st.rerun()  # stops the polling
+    if answer is not None and answer["state"] == "stale":
+        jobs.ask_drop(params)
+        answer = None
+    if answer is not None and answer["state"] == "failed":
+        st.error(answer["error"])
+        return
+    if answer is not None:
+        st.session_state["last_effect"] = (key, params)
+    _gallery(key, info, params, answer)
+    _numbers(result, params["drop"], answer)
+    if answer is not None:
+        _curve(result, params["drop"], answer, column_title)
+
+
+def _numbers(result: dict, drop: list[int], answer: dict | None) -> None:
+    """Of a single block the heatmap knows already; what several do together only the answer says."""
+    if len(drop) == 1:
+        row = result["blocks"].index(drop[0])
+        source = {"delta": result["delta"][row], "output_mse": result["output_mse"][row], "ced": result["ced"][row]}
+    else:
+        source = answer
+    first, second, third = st.columns(3)
+    first.metric(
+        "ΔH" if len(drop) == 1 else "ΔH together", f"{_mean(source['delta']):+.4f}" if source else "…",
+        help="Signed change of entropy in nats per dimension, averaged over the columns. Above zero: towards noise.",
+    )  # fmt: skip
+    second.metric(
+        "CED", f"{source['ced']:.4f}" if source else "…",
+        help="The same without the sign: how important, in nats per dimension.",
+    )  # fmt: skip
+    third.metric(
+        "Output change", f"{_mean(source['output_mse']):.4f}" if source else "…",
+        help="Mean squared difference between the network's outputs with and without, same input.",
+    )  # fmt: skip
+
+
+def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> None:
+    shown_key, shown = (key, params) if answer else st.session_state.get("last_effect", (None, None))
+    if shown_key is None or shown["model"] != params["model"]:
+        _say_waiting()
+        st.skeleton(height=260)
+        return
+    folder = jobs.workspace().previews / shown_key
+    names = [f"{info.class_names[c]} · seed {s}" for c, s in zip(shown["classes"], shown["seeds"], strict=True)]
+    files = [(folder / f"intact_{i}.png", folder / f"pruned_{i}.png") for i in range(len(names))]
+    if not all(file.exists() for pair in files for file in pair):
+        st.warning("The pictures of this answer are gone from the workspace; ask for other seeds to draw them anew.")
+        return
+    pairs = [
+        pictures.Pair(intact.read_bytes(), pruned.read_bytes(), name)
+        for (intact, pruned), name in zip(files, names, strict=True)
+    ]
+    without = f"without {', '.join(map(str, shown['drop']))}"
+    if answer:
+        st.html(
+            '<p class="ep-legend"><span><i class="intact"></i>intact</span>'
+            f'<span><i class="pruned"></i>{without}, same seeds</span><span>drawn in {answer["seconds"]:.1f} s</span></p>'
+        )
+    else:
+        _say_waiting()
+    st.html(pictures.pairs(pairs, pruned=without, css="eight" if answer else "eight old"))
+
+
+def _say_waiting() -> None:
+    state = jobs.engine_state().state
+    words = {
+        "starting": "The engine is starting; the first pictures take a few seconds.",
+        "stopped": "The engine isn't running. Start it at the foot of the page.",
+    }.get(state, "Drawing the same seeds without these blocks …")
+    st.html(f'<p class="ep-legend"><span>{words}</span></p>')
+
+
+def _curve(result: dict, drop: list[int], answer: dict, column_title: str) -> None:
+    apart = [sum(column) for column in zip(*(result["delta"][block] for block in drop), strict=True)]
+    comparable = len(drop) > 1 and answer["timesteps"] == result["timesteps"]
+    if comparable:
+        together, alone = _mean(map(abs, answer["delta"])), _mean(map(abs, apart))
+        verdict = (
+            "they make each other's loss worse" if together > 1.1 * alone
+            else "much of their work overlaps" if together < 0.9 * alone
+            else "their effects simply add up"
+        )  # fmt: skip
+        st.html(
+            f'<p class="ep-say">Together these {len(drop)} blocks move the entropy by <b>{together:.4f}</b>; '
+            f"their single effects add up to <b>{alone:.4f}</b>: {verdict}.</p>"
+        )
+    labels = charts.column_labels({"timesteps": answer["timesteps"]})
+    st.plotly_chart(
+        charts.joint_effect(
+            labels, answer["delta"], apart if comparable else None, column_title=column_title, palette=palette()
+        ),
+        key="joint", config=charts.CONFIG, alt="Signed entropy change of the chosen blocks at each timestep",
+    )  # fmt: skip
+
+
+def _mean(values) -> float:
+    values = list(values)
+    return sum(values) / len(values)

@@ -1,0 +1,31 @@
+"""The small line under every page: is the engine there, on which device, and where the results are."""
+
+import html
+
+import streamlit as st
+
+from app import jobs
+from app.errors import one_line_errors
+
+_DOTS = {"ready": "#2E9E6B", "busy": "#2F66A9", "starting": "#D29A2A", "stopped": "#C0483F"}
+
+
+def draw() -> None:
+    st.space("medium")
+    _line()
+
+
+@st.fragment(run_every=5)
+@one_line_errors
+def _line() -> None:
+    engine = jobs.engine_state()
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.html(
+        f'<p class="ep-foot"><span class="ep-dot" style="background:{_DOTS[engine.state]}"></span>'
+        f"Engine {html.escape(engine.words)} · results in <code>{html.escape(str(jobs.workspace().root))}</code></p>"
+    )
+    if engine.state == "stopped" and right.button(
+        "Start the engine", help="Starts the process that does the computing. Waiting work then goes on."
+    ):
+        jobs.start_engine()
+        st.rerun()

@@ -1,0 +1,181 @@
+"""The heatmap with its bars, the strip to pick blocks from, and the downloads."""
+
+import pandas as pd
+import streamlit as st
+
+from app import address, blocks, charts, effect, jobs
+from app.errors import one_line_errors
+from app.style import palette
+from engine.importance.config import VARIABLES
+from engine.models.bundled import ModelInfo
+from engine.runs.store import Run
+
+_DIRECTION = {"diffusion": "0 is a clean picture, 999 pure noise", "flow": "0 is pure noise, 1 a clean picture"}
+
+
+def explore(run: Run, info: ModelInfo) -> None:
+    result = jobs.ced_result(run)
+    if result is None:
+        st.error("This run is done but its ced.json is missing; measure again.")
+        return
+    _say(result)
+    _explore(run.id, result, info)
+
+
+@st.fragment
+@one_line_errors
+def _explore(run_id: str, result: dict, info: ModelInfo) -> None:
+    depth = len(result["blocks"])
+    _take_from_address(run_id, depth, len(result["timesteps"]))
+    drop = blocks.pick_blocks(
+        depth,
+        key="importance",
+        label="Blocks taken out",
+        help="Click blocks to take them out, alone or several together. A click on the heatmap or a bar takes out one.",
+    )
+    address.remember(block=",".join(map(str, drop)), timestep=st.session_state["timestep"] if drop else None)
+    left, right = st.columns([1.38, 1], gap="large")
+    with left:
+        _chart(run_id, result, drop, column_title(result, info))
+    with right:
+        effect.draw(result, info, drop, column_title=column_title(result, info))
+
+
+def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
+    signed, limit, rows = _view_controls(run_id, result)
+    cells, bars = st.columns([2.5, 1], gap="small")
+    with cells:
+        st.html('<p class="ep-question">Where does each block matter?</p>' + _scale(signed, limit))
+        st.plotly_chart(
+            charts.heatmap(
+                result, signed=signed, limit=limit, rows=rows, column_title=title, palette=palette(),
+                chosen=drop, column=st.session_state["timestep"],
+            ),
+            key="heatmap", on_select=lambda: _clicked("heatmap"), selection_mode="points", config=charts.CONFIG,
+            alt="Heatmap of the entropy deviation, blocks from top to bottom, timesteps from left to right",
+        )  # fmt: skip
+    with bars:
+        st.html('<p class="ep-question">How much in all?</p><p class="ep-scale">#1 matters least</p>')
+        st.plotly_chart(
+            charts.importance_bars(result, rows=rows, palette=palette(), chosen=drop),
+            key="bars", on_select=lambda: _clicked("bars"), selection_mode="points", config=charts.CONFIG,
+            alt="Bars of the importance of each block with its interval and rank",
+        )  # fmt: skip
+    _notes(result, signed, limit)
+    _downloads(run_id, result)
+
+
+def _scale(signed: bool, limit: float) -> str:
+    low, high = (f"−{limit:g} sameness", f"noise +{limit:g}") if signed else ("0", f"{limit:g}")
+    return (
+        f'<p class="ep-scale"><span>{low}</span><i style="background:{charts.scale_css(signed)}"></i>'
+        f"<span>{high}</span><span>nats per dimension</span></p>"
+    )
+
+
+def draw_partial(result: dict) -> None:
+    """While columns still arrive: the same picture, nothing to click yet."""
+    limit = charts.natural_limit(result)
+    st.html(_scale(True, limit))
+    st.plotly_chart(
+        charts.heatmap(
+            result, signed=True, limit=limit, rows=list(range(len(result["blocks"]))),
+            column_title=VARIABLES[result["variable"]].column, palette=palette(),
+        ),
+        key="heatmap_partial", config=charts.CONFIG, alt="Heatmap so far",
+    )  # fmt: skip
+
+
+def column_title(result: dict, info: ModelInfo) -> str:
+    if result["variable"] == "samples":
+        return VARIABLES["samples"].column + " (the last is the finished picture)"
+    return f"{VARIABLES[result['variable']].column}: {_DIRECTION[info.process]}"
+
+
+def _say(result: dict) -> None:
+    least, most = result["order"][0], result["order"][-1]
+    places = result["rank_low"][least], result["rank_high"][least]
+    place = f"{places[0]}" if places[0] == places[1] else f"{places[0]} to {places[1]}"
+    st.html(
+        f'<p class="ep-say">Block <b>{least}</b> matters least: CED {result["ced"][least]:.4f} '
+        f"({result['confidence']:.0%} interval {result['ci_low'][least]:.4f} … {result['ci_high'][least]:.4f}, "
+        f"rank {place}). Block <b>{most}</b> matters most: {result['ced'][most]:.4f}.</p>"
+    )
+    for warning in result.get("warnings", []):
+        st.warning(warning)
+
+
+def _take_from_address(run_id: str, depth: int, num_columns: int) -> None:
+    """The first time this result is on screen: the blocks and the column that the address names."""
+    if st.session_state.get("explored") == run_id and "strip_importance" in st.session_state:
+        return
+    st.session_state["explored"] = run_id
+    st.session_state["strip_importance"] = address.asked_blocks(depth)
+    st.session_state["timestep"] = address.asked_number("timestep", range(num_columns))
+
+
+def _view_controls(run_id: str, result: dict) -> tuple[bool, float, list[int]]:
+    depth = len(result["blocks"])
+    first, second, third = st.columns([1.15, 1.35, 1], gap="small")
+    view = first.segmented_control(
+        "Show", ["Signed", "Size only"], default="Signed", required=True, key="view",
+        help="Signed: red is drift towards noise, blue is collapse towards sameness. Size only: how big, either way.",
+    )  # fmt: skip
+    order = second.segmented_control(
+        "Order of blocks", ["By depth", "By importance"], default="By depth", required=True, key="row_order",
+        help="By depth: input at the top. By importance: the block that matters least at the top.",
+    )  # fmt: skip
+    natural = charts.natural_limit(result)
+    limit = third.number_input(
+        "Colours end at", min_value=1e-6, value=natural, step=natural / 4, format="%.3g", key=f"limit_{run_id}",
+        help="In nats per dimension. Give two heatmaps the same number and their colours can be compared.",
+    )  # fmt: skip
+    return view == "Signed", limit, list(range(depth)) if order == "By depth" else list(result["order"])
+
+
+def _clicked(chart: str) -> None:
+    """A click on a cell or a bar takes that one block out; several are picked on the strip."""
+    points = st.session_state[chart]["selection"]["points"]
+    data = next((point["customdata"] for point in points if point.get("customdata") is not None), None)
+    if data is None:
+        return
+    st.session_state["strip_importance"] = [int(data[0])]
+    st.session_state["timestep"] = int(data[1]) if chart == "heatmap" else None
+
+
+def _notes(result: dict, signed: bool, limit: float) -> None:
+    beyond = int((abs(charts.matrix(result, "delta")) > limit).sum())
+    words = [
+        "ΔH is the entropy without the block minus the entropy with it: above zero drifts towards noise, "
+        "below zero collapses towards sameness."
+        if signed
+        else "The size of the entropy change, whichever way it goes.",
+        f"{beyond} cells lie beyond the end of the colours." if beyond else "",
+        result.get("note", ""),
+        f"Measured in {result['seconds']:.1f} s." if result.get("seconds") else "",
+    ]
+    st.html(f'<p class="ep-note">{" ".join(word for word in words if word)}</p>')
+
+
+def table(result: dict) -> pd.DataFrame:
+    """One row a cell, for spreadsheets."""
+    rows = [
+        {"block": block, "timestep": time, "delta": result["delta"][i][k], "low": result["cell_low"][i][k],
+         "high": result["cell_high"][i][k], "output_mse": result["output_mse"][i][k], "ced": result["ced"][i],
+         "rank": result["order"].index(block) + 1}
+        for i, block in enumerate(result["blocks"])
+        for k, time in enumerate(result["timesteps"])
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _downloads(run_id: str, result: dict) -> None:
+    with st.container(horizontal=True, horizontal_alignment="left"):
+        st.download_button(
+            "CSV", lambda: table(result).to_csv(index=False), file_name=f"{run_id}.csv", mime="text/csv",
+            on_click="ignore", type="tertiary", help="Every cell of the heatmap as one row of a table.",
+        )  # fmt: skip
+        st.download_button(
+            "JSON", lambda: jobs.as_json(result), file_name=f"{run_id}.json", mime="application/json",
+            on_click="ignore", type="tertiary", help="The whole result with its protocol, for scripts.",
+        )  # fmt: skip

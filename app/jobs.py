@@ -1,0 +1,234 @@
+"""Asking the engine for work and reading what came of it; everything a page knows about runs comes through here."""
+
+import json
+import os
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from engine.errors import EngineError
+from engine.importance.config import CedConfig
+from engine.runs import queue
+from engine.runs.store import Run, RunSummary, create_run, list_runs, open_run
+from engine.runs.workspace import Workspace, open_workspace, read_json
+
+WAITING_STATES = ("queued", "running", "paused")
+#: states from which a run can go on where it stopped
+RESUMABLE_STATES = ("interrupted", "failed", "cancelled")
+_START_PATIENCE = 30  # seconds in which a worker that was asked for may still be importing torch
+
+
+@dataclass(frozen=True)
+class EngineState:
+    state: str  # ready, busy, starting, stopped
+    words: str
+
+
+def workspace() -> Workspace:
+    return _open_workspace(os.environ.get("ENTPRUNER_WORKSPACE"))
+
+
+@st.cache_resource(ttl=60, show_spinner=False)
+def _open_workspace(path: str | None) -> Workspace:
+    return open_workspace(path)
+
+
+@st.cache_resource(show_spinner=False)
+def _server_notes() -> dict[str, float]:
+    """When this server last asked for a worker, by workspace."""
+    return {}
+
+
+# --- the engine process ---
+
+
+def device() -> str:
+    """Where work runs: what the operator says, else where a worker lives already, else the CPU."""
+    live = queue.live_workers(workspace())
+    return os.environ.get("ENTPRUNER_DEVICE") or (live[0].device if live else "cpu")
+
+
+def start_engine() -> None:
+    if queue.ensure_worker(workspace(), device=device()):
+        _server_notes()[str(workspace().root)] = time.time()
+
+
+def start_engine_once() -> None:
+    """With the first page that this server shows; one that dies later is started again by a click."""
+    if str(workspace().root) not in _server_notes():
+        _server_notes()[str(workspace().root)] = 0.0
+        start_engine()
+
+
+def engine_state() -> EngineState:
+    live = queue.live_workers(workspace())
+    if live:
+        doing = [worker.doing for worker in live if worker.doing]
+        where = ", ".join(sorted({worker.device for worker in live}))
+        return EngineState("busy", f"at work on {where}") if doing else EngineState("ready", f"ready on {where}")
+    if time.time() - _server_notes().get(str(workspace().root), 0.0) < _START_PATIENCE:
+        return EngineState("starting", "starting, a few seconds")
+    return EngineState("stopped", "not running: waiting work goes on as soon as it is started")
+
+
+# --- runs ---
+
+
+def start_run(kind: str, *, title: str, params: dict) -> Run:
+    run = create_run(workspace(), kind=kind, title=title, params=params)
+    queue.submit_run(workspace(), run)
+    start_engine()
+    return run
+
+
+def resume(run_id: str) -> None:
+    queue.resume_run(workspace(), run_id)
+    start_engine()
+
+
+def cancel(run_id: str) -> None:
+    queue.cancel_run(workspace(), run_id)
+
+
+def summaries(kind: str | None = None) -> list[RunSummary]:
+    """Newest first."""
+    return [found for found in list_runs(workspace()) if kind in (None, found.kind)]
+
+
+def params_of(summary: RunSummary) -> dict:
+    """Of a run that can be read; a damaged one asked for nothing."""
+    return {} if summary.state == "damaged" else _params(str(workspace().root), summary.id)
+
+
+@st.cache_data(max_entries=4096, show_spinner=False)
+def _params(root: str, run_id: str) -> dict:
+    return open_run(open_workspace(root), run_id).params
+
+
+def waiting_line(run: Run) -> str:
+    """What a run that hasn't started yet waits for."""
+    if engine_state().state == "stopped":
+        return "Waiting for the engine, which isn't running. Start it at the foot of the page."
+    position = queue.queue_position(workspace(), run.id)
+    if position:
+        return f"Waiting: {position} {'run is' if position == 1 else 'runs are'} ahead of this one."
+    return "Starting. The engine loads its libraries first, which takes a few seconds."
+
+
+def stages_by_ref(limit: int = 20) -> dict[str, str]:
+    """``<run>@<stage>`` -> title of the pruned models that exist, newest runs first."""
+    found = {}
+    for summary in summaries("prune"):
+        if not summary.num_stages or summary.state == "damaged":
+            continue
+        for stage in open_run(workspace(), summary.id).stages():
+            if stage.number > 0:
+                found[f"{summary.id}@{stage.number}"] = f"{summary.title} · stage {stage.number} (depth {stage.depth})"
+        if len(found) >= limit:
+            break
+    return found
+
+
+# --- CED ---
+
+
+def ced_params(model: str, data: str, config: CedConfig) -> dict:
+    return {"model": model, "data": data, "config": asdict(config)}
+
+
+def find_ced(params: dict) -> Run | None:
+    """The newest run that was asked exactly this: done if there is one, else under way, else stopped."""
+    same = [found for found in summaries("ced") if params_of(found) == params]
+    for states in (("done",), WAITING_STATES, RESUMABLE_STATES):
+        for found in same:
+            if found.state in states:
+                return open_run(workspace(), found.id)
+    return None
+
+
+def latest_ced(model: str, data: str) -> Run | None:
+    """The newest finished CED run of this model on this data, whatever its settings."""
+    for found in summaries("ced"):
+        params = params_of(found)
+        if found.state == "done" and (params.get("model"), params.get("data")) == (model, data):
+            return open_run(workspace(), found.id)
+    return None
+
+
+def start_ced(params: dict) -> Run:
+    return start_run("ced", title=f"CED of {params['model']} on {params['data']}", params=params)
+
+
+def ced_result(run: Run) -> dict | None:
+    """The finished result, else the columns done so far, else None."""
+    for file in (run.path / "ced.json", run.path / "progress" / "ced.json"):
+        if file.exists():
+            return _read_json(str(file), file.stat().st_mtime_ns)
+    return None
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _read_json(path: str, changed: int) -> dict:
+    return read_json(Path(path))
+
+
+# --- previews ---
+
+
+def ask_drop(params: dict) -> str:
+    """Asks what the model does without these blocks; the answer is found under the key."""
+    client = st.session_state.setdefault("client", uuid.uuid4().hex)
+    key = queue.submit_preview(workspace(), "drop", params, client=client)
+    if not queue.live_workers(workspace()):
+        start_engine()
+    return key
+
+
+def drop_answer(key: str) -> dict | None:
+    return queue.preview_result(workspace(), key)
+
+
+# --- training figures ---
+
+
+def train_events(run: Run) -> list[dict]:
+    """All events so far; only what was appended since the last look is read."""
+    known = st.session_state.setdefault("events", {})
+    events, offset = known.get(run.id, ([], 0))
+    fresh, offset = run.events(offset)
+    known.clear()  # one run is watched at a time
+    known[run.id] = (events + fresh, offset)
+    return events + fresh
+
+
+def seconds_per_step(model: str) -> float | None:
+    """As measured in the newest finished recovery of this model on this machine."""
+    for found in summaries("prune"):
+        if found.num_stages > 1 and params_of(found).get("model") == model:
+            for stage in reversed(open_run(workspace(), found.id).stages()):
+                train = stage.info.get("train")
+                if train and train.get("num_steps"):
+                    return train["seconds"] / train["num_steps"]
+    return None
+
+
+def as_json(content: object) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False)
+
+
+def last_prune() -> Run | None:
+    """The newest pruning that is still going on."""
+    for found in summaries("prune"):
+        if found.state in WAITING_STATES:
+            return open_run(workspace(), found.id)
+    return None
+
+
+def readable(run_id: str) -> Run | None:
+    try:
+        return open_run(workspace(), run_id)
+    except EngineError:
+        return None

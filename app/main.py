@@ -1,0 +1,30 @@
+"""The app: ``streamlit run app/main.py``. Page list, style, and the line that says how the engine is."""
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+sys.path[:0] = [] if str(Path(__file__).parents[1]) in sys.path else [str(Path(__file__).parents[1])]
+
+from app import footer, jobs, style  # noqa: E402
+from app.errors import shown_as_one_line  # noqa: E402
+
+st.set_page_config(page_title="EntPruner Studio", layout="wide", initial_sidebar_state="collapsed")
+st.html(style.CSS)
+page = st.navigation(
+    [
+        st.Page("views/start.py", title="Start", default=True),
+        st.Page("views/model_data.py", title="Model & data", url_path="model-data"),
+        st.Page("views/importance.py", title="Importance", url_path="importance"),
+        st.Page("views/prune.py", title="Prune", url_path="prune"),
+        st.Page("views/compare.py", title="Compare", url_path="compare"),
+        st.Page("views/runs.py", title="Runs", url_path="runs"),
+    ],
+    position="top",
+)
+with shown_as_one_line():
+    jobs.start_engine_once()
+    with shown_as_one_line():
+        page.run()
+    footer.draw()

@@ -1,0 +1,71 @@
+"""Small pictures as HTML: always with alt text, enlarged without smoothing, inside the page (no extra requests)."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from engine.data.bundled import bundled_data
+
+
+@dataclass(frozen=True)
+class Pair:
+    intact: bytes  # PNG
+    pruned: bytes  # PNG
+    caption: str
+
+
+def png(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 -> PNG"""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(content).decode()
+
+
+def img(content: bytes, alt: str, *, css: str = "") -> str:
+    return f'<img class="{css}" src="{data_uri(content)}" alt="{html.escape(alt, quote=True)}">'
+
+
+def pairs(shown: Sequence[Pair], *, intact: str = "intact", pruned: str = "pruned", css: str = "") -> str:
+    """Two pictures above each other, drawn from the same seed. ``css``: "eight" for two rows of four, "old" to grey
+    them while newer ones are made."""
+    figures = "".join(
+        f"<figure>{img(pair.intact, f'{intact}, {pair.caption}', css='intact')}"
+        f"{img(pair.pruned, f'{pruned}, {pair.caption}', css='pruned')}"
+        f"<figcaption>{html.escape(pair.caption)}</figcaption></figure>"
+        for pair in shown
+    )
+    return f'<div class="ep-pairs {css}">{figures}</div>'
+
+
+def film(file: Path, caption: str) -> str:
+    """A wide strip of pictures as one image."""
+    text = html.escape(caption)
+    return f'<div class="ep-film"><figure>{img(file.read_bytes(), caption)}<figcaption>{text}</figcaption></figure></div>'
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def class_thumbs(data: str, class_name: str, num: int) -> str:
+    """The first images of one class."""
+    found = bundled_data(data)
+    chosen = np.flatnonzero(found.labels == found.class_names.index(class_name))[:num]
+    images = "".join(img(png(found.images[i]), f"{data}: {class_name}, image {i}") for i in chosen)
+    return f'<div class="ep-thumbs">{images}</div>'
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def data_strip(data: str, num: int = 8) -> bytes:
+    """One image of each of the first classes, side by side."""
+    found = bundled_data(data)
+    first = [np.flatnonzero(found.labels == label)[1] for label in range(min(num, len(found.class_names)))]
+    return png(np.concatenate(list(found.images[first]), axis=1))

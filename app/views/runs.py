@@ -1,0 +1,153 @@
+"""Runs: everything that was asked of the engine, newest first."""
+
+import math
+from datetime import datetime
+
+import pandas as pd
+import streamlit as st
+
+from app import address, blocks, heatmap, jobs
+from engine.runs.store import Run, RunSummary, delete_run
+
+_ROWS = 50
+_KINDS = {"ced": "importance", "prune": "pruning", "evaluate": "evaluation", "": "unreadable"}
+_PAGES = {
+    "ced": ("views/importance.py", "Open the heatmap"),
+    "prune": ("views/prune.py", "Open the run"),
+    "evaluate": ("views/compare.py", "Open in compare"),
+}
+
+
+def page() -> None:
+    st.title("Runs", anchor=False)
+    found = jobs.summaries()
+    if not found:
+        st.html(
+            '<div class="ep-empty"><b>No runs yet</b>Whatever you ask for is kept here and survives closing the browser. '
+            "Begin with a heatmap.</div>"
+        )
+        st.page_link("views/start.py", label="Go to start", help="Pick a model to look inside.")
+        return
+    chosen = _table(found)
+    if chosen is not None:
+        address.remember(run=chosen.id)
+        with st.container(border=True):
+            _details(chosen)
+    else:
+        st.html('<p class="ep-note">Select a row to open, cancel, resume, download or delete that run.</p>')
+
+
+def _table(found: list[RunSummary]) -> RunSummary | None:
+    num_pages = math.ceil(len(found) / _ROWS)
+    number = st.pagination(num_pages, key="runs_page") if num_pages > 1 else 1
+    shown = found[(number - 1) * _ROWS : number * _ROWS]
+    rows = pd.DataFrame(
+        {
+            "What": [_KINDS.get(s.kind, s.kind) for s in shown],
+            "Title": [s.title for s in shown],
+            "State": [s.state for s in shown],
+            "Progress": [s.progress for s in shown],
+            "When": [datetime.fromtimestamp(s.created) for s in shown],
+            "Stages": [s.num_stages for s in shown],
+            "Size (MB)": [_megabytes(s) for s in shown],
+        }
+    )
+    event = st.dataframe(
+        rows, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"runs_{number}",
+        column_config={
+            "Progress": st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent"),
+            "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+            "Title": st.column_config.TextColumn(width="large"),
+            "Size (MB)": st.column_config.NumberColumn(format="%.1f"),
+        },
+        alt="All runs with their state and progress",
+    )  # fmt: skip
+    picked = event["selection"]["rows"]
+    if picked:
+        return shown[picked[0]]
+    asked = address.asked("run")
+    if asked and asked not in {s.id for s in found}:
+        st.warning(f"There is no run named {asked!r} here; choose one from the table.")
+        address.remember(run=None)
+    return next((s for s in found if s.id == asked), None)
+
+
+def _megabytes(summary: RunSummary) -> float:
+    finished = summary.state in ("done", "cancelled")
+    return _size(str(jobs.workspace().runs / summary.id), summary.state if finished else summary.progress) / 1e6
+
+
+@st.cache_data(max_entries=2000, ttl=600, show_spinner=False)
+def _size(path: str, changes_with: object) -> int:
+    run = jobs.readable(path.rsplit("/", 1)[1])
+    return run.size_bytes if run else 0
+
+
+def _details(summary: RunSummary) -> None:
+    st.subheader(summary.title, anchor=False)
+    if summary.message:
+        st.html(f'<p class="ep-note">{summary.state}: {summary.message}</p>')
+    run = jobs.readable(summary.id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if run is not None:
+            _links(run)
+        _actions(summary)
+    if run is not None:
+        _strip(run)
+        with st.expander("What was asked"):
+            st.json(run.params)
+
+
+def _links(run: Run) -> None:
+    file, label = _PAGES[run.kind]
+    where = {"run": run.id}
+    if run.kind == "ced":
+        where = {"model": run.params["model"], "data": run.params["data"], "variable": run.params["config"]["variable"]}
+    st.page_link(file, label=label, query_params=where, help="Opens the page that shows this run.")
+    if run.kind == "prune" and run.stages():
+        st.page_link("views/compare.py", label="Compare", query_params=where, help="Before and after, same seeds.")
+    result = jobs.ced_result(run)
+    if result is not None:
+        st.download_button(
+            "CSV", lambda: heatmap.table(result).to_csv(index=False), file_name=f"{run.id}.csv", mime="text/csv",
+            on_click="ignore", help="Every cell of the heatmap as one row.",
+        )  # fmt: skip
+    st.download_button(
+        "JSON", lambda: jobs.as_json(_content(run)), file_name=f"{run.id}.json", mime="application/json",
+        on_click="ignore", help="What was asked and every number that came of it.",
+    )  # fmt: skip
+
+
+def _content(run: Run) -> dict:
+    stages = [{**stage.info, "metrics": stage.metrics()} for stage in run.stages()]
+    return {"id": run.id, "kind": run.kind, "params": run.params, "ced": jobs.ced_result(run), "stages": stages}
+
+
+def _actions(summary: RunSummary) -> None:
+    if summary.state in jobs.WAITING_STATES:
+        if st.button("Cancel", help="Stops at the next step; what is finished is kept."):
+            jobs.cancel(summary.id)
+            st.rerun()
+        return
+    if summary.state in jobs.RESUMABLE_STATES and st.button("Resume", help="Goes on from the last step saved."):
+        jobs.resume(summary.id)
+        st.rerun()
+    if st.button("Delete", help="Moves the run to the bin folder of the workspace, where it can be found again."):
+        delete_run(jobs.workspace(), summary.id)
+        address.remember(run=None)
+        st.rerun()
+
+
+def _strip(run: Run) -> None:
+    stages = run.stages()
+    if not stages:
+        return
+    whole = list(stages[0].kept_blocks)
+    for stage, before in zip(stages, [stages[0], *stages], strict=False):
+        dropped = [i for i, block in enumerate(whole) if block in set(before.kept_blocks) - set(stage.kept_blocks)]
+        kept = [i for i, block in enumerate(whole) if block in stage.kept_blocks]
+        st.html(f'<p class="ep-note">Stage {stage.number} · {stage.title}</p>'
+                + blocks.stage_strip(len(whole), kept, dropped, small=True))  # fmt: skip
+
+
+page()

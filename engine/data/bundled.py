@@ -1,0 +1,56 @@
+"""The datasets that ship with the product, and the class every dataset becomes. Free of torch.
+
+Images are uint8 (N, H, W, 3), labels int64 (N,).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from engine.errors import AssetError, InputError
+
+ASSETS = Path(__file__).parents[2] / "assets"
+_FOLDER = ASSETS / "data"
+
+
+@dataclass(frozen=True)
+class Data:
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    content_hash: str
+    about: str = ""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def class_counts(self) -> dict[str, int]:
+        return dict(zip(self.class_names, np.bincount(self.labels, minlength=len(self.class_names)).tolist(), strict=True))
+
+
+def bundled_data_names() -> list[str]:
+    return sorted((path.stem for path in _FOLDER.glob("*.npz")), key=lambda name: (name != "shapes", name))
+
+
+@lru_cache(maxsize=8)
+def bundled_data(name: str) -> Data:
+    """Raises InputError for an unknown name, AssetError for a damaged file."""
+    if name not in bundled_data_names():
+        raise InputError(f"no dataset named {name!r}; bundled are {', '.join(bundled_data_names())}")
+    file = _FOLDER / f"{name}.npz"
+    try:
+        content = file.read_bytes()
+        about = json.loads((_FOLDER / f"{name}.json").read_text())
+        with np.load(file, allow_pickle=False) as arrays:
+            images, labels = arrays["arr_0"], arrays["labels"]
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise AssetError(f"the bundled dataset {name!r} is damaged ({error}); get assets/data/{name}.* again") from error
+    return Data(
+        name, images, labels, tuple(about["class_names"]), hashlib.sha256(content).hexdigest()[:16], about["about"]
+    )

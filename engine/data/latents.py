@@ -1,0 +1,27 @@
+"""Datasets encoded once per autoencoder, and kept in the cache folder."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from engine.data.bundled import Data
+from engine.models.model import Model
+
+
+def encoded(model: Model, data: Data, *, cache: Path | None = None) -> torch.Tensor:
+    """Latents (N, C, h, w) of every image of ``data``, on the CPU."""
+    name = f"latents-{data.content_hash}-{model.autoencoder.content_hash}.safetensors"
+    file = cache / name if cache else None
+    if file and file.exists():
+        try:
+            return load_file(file)["latents"]
+        except SafetensorError:  # a cache file cut short by a crash is made again
+            file.unlink()
+    latents = model.encode(data.images)
+    if file:
+        partial = file.with_suffix(".partial")
+        save_file({"latents": latents}, partial)
+        partial.replace(file)
+    return latents

@@ -1,0 +1,37 @@
+"""The conditions under which a number was measured. Stamped on every number; unlike protocols are never compared."""
+
+from dataclasses import asdict, dataclass, fields
+
+from engine.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    num_images: int = 500  # generated images that the metrics rest on
+    sampler: str = ""  # "" takes the process's default: ddim or euler
+    num_steps: int = 20  # sampling steps
+    cfg_scale: float = 1.5
+    features: str = "demo-cnn"
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        if self.num_images < 1:
+            raise InputError(f"{self.num_images} images: at least 1 is needed (500 is usual here, 50,000 in papers)")
+        if not 1 <= self.num_steps <= 1000:
+            raise InputError(f"{self.num_steps} sampling steps: choose 1 … 1000")
+        if not 0 <= self.cfg_scale <= 30:
+            raise InputError(f"cfg_scale {self.cfg_scale} is out of range 0 … 30; 1 is without guidance")
+
+    def differences(self, other: "Protocol") -> list[str]:
+        """Names of the fields in which two protocols differ; empty where numbers may be compared."""
+        mine, theirs = asdict(self), asdict(other)
+        return [field.name for field in fields(self) if mine[field.name] != theirs[field.name]]
+
+    def label(self) -> str:
+        guidance = "no guidance" if self.cfg_scale == 1 else f"cfg {self.cfg_scale:g}"
+        return (
+            f"{self.num_images} images · {self.sampler or 'default sampler'} {self.num_steps} steps · {guidance} · "
+            f"seed {self.seed} · {self.features} · {self.device} {self.precision}"
+        )

@@ -1,0 +1,63 @@
+"""A loaded model: the network, its process, its autoencoder and the names of its classes."""
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.bundled import Data
+from engine.errors import InputError
+from engine.models.autoencoder import Autoencoder
+from engine.models.dit import DiT, DiTConfig
+from engine.process import Process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    ref: str  # what the user calls it: a bundled name, a path, run@stage
+    network: DiT
+    process: Process
+    autoencoder: Autoencoder
+    class_names: tuple[str, ...]
+    content_hash: str
+    trained_on: str
+    kept_blocks: tuple[int, ...]  # of the network that was first loaded; all of them for an intact model
+    labels_trained: bool = True  # False while a fresh label table hasn't seen a training step
+
+    @property
+    def config(self) -> DiTConfig:
+        return self.network.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.pos_embed.device
+
+    def null_class_or_raise(self) -> int:
+        if self.config.null_class is None:
+            raise InputError(
+                f"{self.ref} was trained without label dropout, so it has no null class: guidance and data of other "
+                "classes need one"
+            )
+        return self.config.null_class
+
+    def knows_classes_of(self, data: Data) -> bool:
+        """Whether the model can be told the data's classes; else it is given the null class."""
+        return self.class_names == data.class_names and self.labels_trained
+
+    def encode(self, images: np.ndarray) -> Tensor:
+        """uint8 (N, H, W, 3) -> latents (N, C, h, w) on the CPU. Raises where the sizes don't fit the network."""
+        latents = self.autoencoder.encode(images)
+        if tuple(latents.shape[1:]) != self.config.latent_shape:
+            raise InputError(
+                f"images of {images.shape[2]}×{images.shape[1]} px become latents {tuple(latents.shape[1:])}, but "
+                f"{self.ref} expects {self.config.latent_shape}; use images of another size"
+            )
+        return latents
+
+    def with_network(self, network: DiT, *, change: str, kept: list[int] | None = None) -> "Model":
+        """The same model around another network; ``change`` says what is different, for the content hash."""
+        kept_blocks = self.kept_blocks if kept is None else tuple(self.kept_blocks[index] for index in kept)
+        content_hash = hashlib.sha256(f"{self.content_hash} {change}".encode()).hexdigest()[:16]
+        return replace(self, network=network, kept_blocks=kept_blocks, content_hash=content_hash)

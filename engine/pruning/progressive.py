@@ -1,0 +1,158 @@
+"""Progressive pruning (EntPruner): score, decide, drop, recover, and again; a generator that a person can drive.
+
+Nothing here touches the disk. Whoever iterates writes stages and saves ``Trained.trainer``; a run that stopped goes on
+from a ``Resume``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.data.bundled import Data
+from engine.data.latents import encoded
+from engine.importance.ced import CedColumn, CedResult, ced_columns
+from engine.importance.config import CedConfig
+from engine.models.dit import DiT
+from engine.models.model import Model
+from engine.pruning.config import PruneConfig
+from engine.pruning.decision import CandidateScored, Decision, chosen_by_hand, decide
+from engine.pruning.surgery import keep_blocks, state_of_kept_blocks, with_classes_of
+from engine.training.config import FinetuneConfig
+from engine.training.finetune import Trainer, TrainStep, finetune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    stage: int
+    progress: CedColumn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    stage: int
+    progress: CandidateScored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    stage: int
+    decision: Decision
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    stage: int
+    progress: TrainStep
+    trainer: Trainer
+    decision: Decision
+    ced: CedResult | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDone:
+    """``model`` carries the averaged (EMA) weights; ``trainer_state`` what the next stage goes on from."""
+
+    stage: int
+    model: Model
+    decision: Decision | None
+    ced: CedResult | None
+    trainer_state: dict[str, Tensor]
+
+
+Event = Scoring | Weighing | Decided | Trained | StageDone
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resume:
+    """Where to go on: after finished stage ``after_stage``, perhaps in the middle of the next one's recovery."""
+
+    after_stage: int
+    model: Model  # of that stage, averaged weights
+    trainer_state: dict[str, Tensor]  # at that stage's end
+    decision: Decision | None = None  # of the next stage, where it was taken
+    ced: CedResult | None = None
+    partial_state: dict[str, Tensor] | None = None  # of the next stage's recovery
+
+
+def prune_progressively(
+    model: Model,
+    data: Data,
+    config: PruneConfig,
+    *,
+    recovery: FinetuneConfig | None = None,
+    ced: CedConfig | None = None,
+    cache: Path | None = None,
+    resume: Resume | None = None,
+) -> Iterator[Event]:
+    """Yields what happens. Stage 0 is the intact model with the data's classes; each further stage drops and recovers.
+
+    ``recovery`` holds for every stage (``num_steps`` are the steps of one stage). With ``config.drop`` there is one
+    stage. Raises InputError before anything runs where the model can't be pruned so.
+    """
+    recovery, ced = recovery or FinetuneConfig(), ced or CedConfig()
+    config.check_against(model.config.depth)
+    teacher = model.network if recovery.distill_weight and model.knows_classes_of(data) else None
+    if resume is None:
+        start = with_classes_of(model, data, seed=recovery.seed)
+        resume = Resume(after_stage=0, model=start, trainer_state={})
+        yield StageDone(stage=0, model=start, decision=None, ced=None, trainer_state={})
+    latents, labels = encoded(model, data, cache=cache), torch.from_numpy(data.labels)
+    current, state = resume.model, resume.trainer_state
+    num_stages = 1 if config.drop else config.num_stages
+    for stage in range(resume.after_stage + 1, num_stages + 1):
+        if config.target_depth is not None and current.config.depth <= config.target_depth and resume.decision is None:
+            return
+        scores, decision = resume.ced, resume.decision
+        if decision is None:
+            scores, decision = yield from _choose(current, data, config, ced, cache, stage, num_stages)
+            yield Decided(stage=stage, decision=decision)
+        kept = [block for block in range(current.config.depth) if block not in decision.drop]
+        pruned = keep_blocks(current, kept)
+        trainer = Trainer(
+            pruned.network,
+            model.process,
+            latents=latents.to(model.device),
+            labels=labels.to(model.device),
+            config=replace(recovery, seed=recovery.seed + stage),
+            teacher=teacher,
+        )
+        if resume.partial_state is not None:
+            trainer.load_state_dict(resume.partial_state)
+        elif state:
+            trainer.load_state_dict(state_of_kept_blocks(state, kept), restart=True)
+        for step in finetune(trainer):
+            yield Trained(stage=stage, progress=step, trainer=trainer, decision=decision, ced=scores)
+        state = {name: value.clone() for name, value in trainer.state_dict().items()}
+        current = _averaged(pruned, trainer, stage)
+        resume = Resume(after_stage=stage, model=current, trainer_state=state)
+        yield StageDone(stage=stage, model=current, decision=decision, ced=scores, trainer_state=state)
+
+
+def _choose(
+    model: Model, data: Data, config: PruneConfig, ced: CedConfig, cache: Path | None, stage: int, num_stages: int
+) -> Iterator[Event]:
+    """Scores the blocks afresh and returns (scores, decision); by hand, the scores are skipped."""
+    if config.drop:
+        return None, chosen_by_hand(model, None, list(config.drop))
+    for column in ced_columns(model, data, ced, cache=cache):
+        yield Scoring(stage=stage, progress=column)
+    scores = column.result
+    decision = None
+    for item in decide(model, data, scores, config, stages_left=num_stages - stage + 1, seed=ced.seed):
+        if isinstance(item, Decision):
+            decision = item
+        else:
+            yield Weighing(stage=stage, progress=item)
+    assert decision is not None
+    return scores, decision
+
+
+def _averaged(pruned: Model, trainer: Trainer, stage: int) -> Model:
+    network = DiT(pruned.config).to(pruned.device)
+    network.load_state_dict(trainer.ema_state_dict())
+    change = f"stage {stage}: {trainer.step} steps, {trainer.config}"
+    averaged = pruned.with_network(network.eval().requires_grad_(False), change=change)
+    return replace(averaged, labels_trained=pruned.labels_trained or trainer.step > 0)

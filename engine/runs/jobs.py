@@ -1,0 +1,89 @@
+"""What a run does, by kind: the engine's generators, their progress written into the run folder as they go.
+
+Loaded by the worker's child process and by the command line; the app never imports it.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from engine.data import load_data
+from engine.errors import Cancelled, EngineError, InputError
+from engine.evaluation.protocol import Protocol
+from engine.importance.ced import ced_columns
+from engine.importance.config import CedConfig
+from engine.models.checkpoints import load_model
+from engine.runs.progress import Progress, config_from
+from engine.runs.prune_job import prune_job
+from engine.runs.stage_files import evaluate_into, stage_info, write_stage_json
+from engine.runs.store import Run
+from engine.runs.workspace import Workspace, write_json
+
+_STATUS_EVERY_SECONDS = 0.5
+
+Job = Callable[[Run, Workspace, str], Iterator[Progress]]
+
+
+def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Iterator[Progress]:
+    """Does the work of ``run``, yielding progress; the status file always ends in a finished state.
+
+    A run that was interrupted goes on from its last step saved. An EngineError ends in state "failed" and is raised
+    again, for the command line to print; a cancelled run raises Cancelled.
+    """
+    if run.kind not in JOBS:
+        raise InputError(f"run {run.id} is of kind {run.kind!r}; this version knows {', '.join(JOBS)}")
+    run.update(state="running", progress=0.0, phase="loading", message="loading the model and the data")
+    started, last, phase = time.monotonic(), 0.0, "loading"
+    try:
+        for progress in JOBS[run.kind](run, workspace, device):
+            if run.cancel_requested:
+                raise Cancelled("cancelled on request; finished stages are kept")
+            now = time.monotonic()
+            if now - last >= _STATUS_EVERY_SECONDS or progress.phase != phase:
+                share = min(progress.done / progress.total, 1.0)
+                eta = (now - started) * (1 - share) / share if share > 0.02 else None
+                run.update(phase=progress.phase, message=progress.message, progress=share, eta_seconds=eta)
+                last, phase = now, progress.phase
+            yield progress
+    except Cancelled as stop:
+        run.clear_cancel()
+        run.update(state="cancelled", message=str(stop))
+        raise
+    except EngineError as error:
+        run.update(state="failed", error=str(error), message=str(error))
+        raise
+    else:
+        run.update(state="done", phase="done", message="finished", progress=1.0)
+    finally:  # our own defect, or the end of the process: the state must not stay "running"
+        if run.status().state == "running":
+            run.update(state="interrupted", message="stopped before its end")
+
+
+def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    config = config_from(CedConfig, run.params.get("config", {}))
+    model, data = _load(run, workspace, device)
+    for column in ced_columns(model, data, config, cache=workspace.cache):
+        write_json(run.progress_folder / "ced.json", column.result.as_dict())
+        run.append("column", column=column.column, num_columns=column.num_columns)
+        message = f"column {column.column} of {column.num_columns}"
+        yield Progress(phase="scoring", message=message, done=column.column, total=column.num_columns)
+    write_json(run.path / "ced.json", column.result.as_dict())
+
+
+def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    """One stage that holds the model as it is, its samples and its metrics."""
+    protocol = config_from(Protocol, run.params.get("protocol", {}))
+    model, data = _load(run, workspace, device)
+    if run.stages():
+        return
+    with run.new_stage(0) as folder:
+        write_stage_json(folder, stage_info(number=0, title="as it is", model=model, data=data))
+        for done, total in evaluate_into(folder, model, data, protocol, cache=workspace.cache):
+            yield Progress(phase="evaluating", message=f"{done} of {total} images", done=done, total=total)
+    run.append("stage", stage=0)
+
+
+def _load(run: Run, workspace: Workspace, device: str):
+    return load_model(run.params["model"], device=device, workspace=workspace.root), load_data(run.params["data"])
+
+
+JOBS: dict[str, Job] = {"ced": ced_job, "prune": prune_job, "evaluate": evaluate_job}

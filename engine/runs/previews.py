@@ -1,0 +1,91 @@
+"""Small questions that the worker answers itself, its models warm: about a second on the bundled ones."""
+
+import time
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.data import load_data
+from engine.errors import InputError
+from engine.evaluation.protocol import Protocol
+from engine.evaluation.sampling import draw
+from engine.importance.ced import joint_effect
+from engine.importance.config import CedConfig
+from engine.models.checkpoints import load_model
+from engine.models.model import Model
+from engine.pruning.config import check_blocks
+
+_WARM_MODELS = 4
+
+
+def answer_preview(kind: str, params: dict[str, Any], *, folder: Path, device: str) -> dict[str, Any]:
+    """Writes pictures into ``folder`` and returns the rest. Raises InputError for a question that makes no sense."""
+    if kind not in PREVIEWS:
+        raise InputError(f"preview {kind!r} is unknown; this version has {', '.join(PREVIEWS)}")
+    return PREVIEWS[kind](params, folder, device)
+
+
+def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
+    """What happens without these blocks: signed ΔH by column, change of the output, the same seeds with and without."""
+    started = time.perf_counter()
+    workspace = folder.resolve().parents[1]
+    model = _warm_model(params["model"], device, workspace)
+    data = load_data(params["data"])
+    drop = sorted(set(params["drop"]))
+    check_blocks(drop, model.config.depth)
+    variable = params.get("variable", "target")
+    config = CedConfig(
+        variable=variable,
+        estimator="gaussian",
+        samples=min(64 if variable == "samples" else 128, len(data)),
+        timesteps=10,
+        seed=params.get("seed", 0),
+        num_bootstrap=20,
+    )
+    effect = joint_effect(model, data, drop, config)
+    protocol = Protocol(
+        num_images=len(params["seeds"]), num_steps=params.get("num_steps", 15), cfg_scale=params.get("cfg_scale", 1.5)
+    )
+    pictures = _pairs(model, drop, params, protocol, folder)
+    return {
+        "drop": drop,
+        "timesteps": effect.timesteps,
+        "delta": effect.delta,
+        "output_mse": effect.output_mse,
+        "ced": effect.ced,
+        "samples": config.samples,
+        "protocol": protocol.label(),
+        "images": pictures,
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _pairs(
+    model: Model, drop: list[int], params: dict[str, Any], protocol: Protocol, folder: Path
+) -> dict[str, list[str]]:
+    """The same seeds and classes, intact and without the blocks, as PNG files; returns their names."""
+    labels, seeds = np.array(params["classes"]), np.array(params["seeds"])
+    if len(labels) != len(seeds) or not len(seeds):
+        raise InputError(f"{len(seeds)} seeds and {len(labels)} classes: give one class for each seed")
+    if labels.min() < 0 or labels.max() >= model.config.num_classes:
+        raise InputError(f"classes must be 0 … {model.config.num_classes - 1}, the classes of {model.ref}")
+    kept = [block for block in range(model.config.depth) if block not in drop]
+    without = model.with_network(model.network.with_blocks(kept), change=f"keep {kept}", kept=kept)
+    pictures = {}
+    for name, variant in (("intact", model), ("pruned", without)):
+        drawn = draw(variant, labels=labels, seeds=seeds, protocol=protocol)
+        pictures[name] = [f"{name}_{index}.png" for index in range(len(seeds))]
+        for image, file in zip(drawn.images, pictures[name], strict=True):
+            Image.fromarray(image).save(folder / file)
+    return pictures
+
+
+@lru_cache(maxsize=_WARM_MODELS)
+def _warm_model(ref: str, device: str, workspace: Path) -> Model:
+    return load_model(ref, device=device, workspace=workspace)
+
+
+PREVIEWS = {"drop": drop_preview}

@@ -1,0 +1,242 @@
+"""A pruning run: the stage loop, with every stage, checkpoint, decision and preview written as it happens."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from engine.data import load_data
+from engine.data.bundled import Data
+from engine.errors import AssetError
+from engine.evaluation.protocol import Protocol
+from engine.evaluation.sampling import draw
+from engine.importance.ced import CedResult
+from engine.importance.config import CedConfig
+from engine.models.checkpoints import load_model, save_model
+from engine.models.dit import DiT
+from engine.models.model import Model
+from engine.pruning.config import PruneConfig
+from engine.pruning.decision import Decision
+from engine.pruning.progressive import Decided, Resume, Scoring, StageDone, Trained, Weighing, prune_progressively
+from engine.runs.progress import Progress, config_from
+from engine.runs.stage_files import evaluate_into, stage_info, write_stage_json
+from engine.runs.store import Run
+from engine.runs.workspace import Workspace, read_json, write_json
+from engine.training.config import FinetuneConfig
+
+_EVENT_EVERY_STEPS = 5
+_PREVIEWS_PER_STAGE = 6
+_PREVIEW_IMAGES = 16
+_CHECKPOINT_EVERY_SECONDS = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    prune: PruneConfig
+    recovery: FinetuneConfig
+    ced: CedConfig
+    protocol: Protocol
+
+    @property
+    def num_stages(self) -> int:
+        return 1 if self.prune.drop else self.prune.num_stages
+
+
+def plan_of(params: dict) -> _Plan:
+    """The configs of a prune run's params. Raises InputError for what they can't be."""
+    prune = {key: value for key, value in params.items() if key not in ("model", "data", "finetune", "protocol", "ced")}
+    return _Plan(
+        prune=config_from(PruneConfig, prune),
+        recovery=config_from(FinetuneConfig, params.get("finetune", {})),
+        ced=config_from(CedConfig, params.get("ced", {})),
+        protocol=config_from(Protocol, params.get("protocol", {})),
+    )
+
+
+def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    plan = plan_of(run.params)
+    model = load_model(run.params["model"], device=device, workspace=workspace.root)
+    data = load_data(run.params["data"])
+    job = _PruneJob(run, workspace, plan, model, data)
+    events = prune_progressively(
+        model,
+        data,
+        plan.prune,
+        recovery=plan.recovery,
+        ced=plan.ced,
+        cache=workspace.cache,
+        resume=_where_to_go_on(run, workspace, device),
+    )
+    for event in events:
+        yield from job.handle(event)
+    for leftover in ("train_state.safetensors", "train_state.json"):
+        (run.path / leftover).unlink(missing_ok=True)
+
+
+class _PruneJob:
+    """Writes what the stage loop yields; counts work in forwards of one image, for progress and time left."""
+
+    def __init__(self, run: Run, workspace: Workspace, plan: _Plan, model: Model, data: Data) -> None:
+        self.run, self.workspace, self.plan, self.model, self.data = run, workspace, plan, model, data
+        self.saved = time.monotonic()
+        self.stage_seconds = 0.0
+        self.losses: list[float] = []
+        guidance = 1 if plan.protocol.cfg_scale == 1 else 2
+        self.evaluation_work = plan.protocol.num_images * plan.protocol.num_steps * guidance
+        self.training_work = plan.recovery.num_steps * plan.recovery.batch_size * 3
+        self.scoring_work = 0 if plan.prune.drop else plan.ced.samples * plan.ced.timesteps * model.config.depth / 2
+        self.work_of_stage = self.scoring_work + self.training_work + self.evaluation_work
+        self.total = self.evaluation_work + plan.num_stages * self.work_of_stage
+
+    def handle(self, event) -> Iterator[Progress]:
+        match event:
+            case Scoring():
+                yield self._scored(event)
+            case Weighing():
+                message = f"candidate {event.progress.done} of {event.progress.total}"
+                yield self._progress("deciding", message, event.stage, self.scoring_work)
+            case Decided():
+                self.losses, self.stage_seconds = [], 0.0
+                self.run.append("decision", stage=event.stage, decision=event.decision.record)
+            case Trained():
+                yield self._trained(event)
+            case StageDone():
+                yield from self._finish_stage(event)
+
+    def _scored(self, event: Scoring) -> Progress:
+        done, total = event.progress.column, event.progress.num_columns
+        write_json(self.run.progress_folder / "ced.json", event.progress.result.as_dict())
+        self.run.append("column", stage=event.stage, column=done, num_columns=total)
+        message = f"stage {event.stage}: column {done} of {total}"
+        return self._progress("scoring", message, event.stage, self.scoring_work * done / total)
+
+    def _trained(self, event: Trained) -> Progress:
+        step, num_steps = event.progress, self.plan.recovery.num_steps
+        self.losses.append(step.loss)
+        self.stage_seconds += step.seconds
+        if step.step % _EVENT_EVERY_STEPS == 0 or step.step in (1, num_steps):
+            recent = self.losses[-_EVENT_EVERY_STEPS:]
+            self.run.append(
+                "train",
+                stage=event.stage,
+                step=step.step,
+                num_steps=num_steps,
+                loss=float(np.mean(recent)),
+                learning_rate=step.learning_rate,
+                images_per_second=self.plan.recovery.batch_size / step.seconds,
+            )
+        if step.step % max(1, num_steps // _PREVIEWS_PER_STAGE) == 0:
+            self._preview(event)
+        if time.monotonic() - self.saved > _CHECKPOINT_EVERY_SECONDS and step.step < num_steps:
+            self._checkpoint(event)
+        message = f"stage {event.stage}: step {step.step} of {num_steps}, loss {step.loss:.3f}"
+        work = self.scoring_work + self.training_work * step.step / max(1, num_steps)
+        return self._progress("recovery", message, event.stage, work)
+
+    def _preview(self, event: Trained) -> None:
+        """The same seeds drawn with the averaged weights as they stand."""
+        trainer = event.trainer
+        network = DiT(trainer.network.config).to(self.model.device)
+        network.load_state_dict(trainer.ema_state_dict())
+        model = Model(**{**vars(self.model), "network": network.eval(), "class_names": self.data.class_names})
+        labels = np.arange(_PREVIEW_IMAGES) % len(self.data.class_names)
+        seeds = self.plan.protocol.seed + np.arange(_PREVIEW_IMAGES)
+        drawn = draw(model, labels=labels, seeds=seeds, protocol=self.plan.protocol)
+        name = f"stage{event.stage}-step{event.progress.step:06d}.png"
+        Image.fromarray(np.concatenate(list(drawn.images), axis=1)).save(self.run.progress_folder / name)
+        self.run.append("samples", stage=event.stage, step=event.progress.step, picture=f"progress/{name}")
+
+    def _checkpoint(self, event: Trained) -> None:
+        """Where to go on from after an interruption; weights first, then the description that points to them."""
+        file = self.run.path / "train_state.safetensors"
+        partial = file.with_suffix(".tmp")
+        save_file(
+            event.trainer.state_dict(),
+            partial,
+            metadata={"stage": str(event.stage), "step": str(event.progress.step)},
+        )
+        partial.replace(file)
+        about = {
+            "stage": event.stage,
+            "drop": event.decision.drop,
+            "record": event.decision.record,
+            "ced": event.ced.as_dict() if event.ced else None,
+        }
+        write_json(self.run.path / "train_state.json", about)
+        self.saved = time.monotonic()
+
+    def _finish_stage(self, event: StageDone) -> Iterator[Progress]:
+        before = self.run.stage(event.stage - 1).kept_blocks if event.decision else ()
+        dropped = [before[index] for index in event.decision.drop] if event.decision else []
+        steps = len(self.losses)
+        info = stage_info(
+            number=event.stage,
+            title="intact" if event.stage == 0 else f"{event.model.config.depth} of {self.model.config.depth} blocks",
+            model=self.model,
+            data=self.data,
+            parent=event.stage - 1 if event.stage else None,
+            dropped=dropped,
+            decision=event.decision.record if event.decision else None,
+            finetune=asdict(self.plan.recovery) if event.decision else None,
+            train={"num_steps": steps, "final_loss": float(np.mean(self.losses[-20:])), "seconds": self.stage_seconds}
+            if steps
+            else None,
+        )
+        info |= {"kept_blocks": list(event.model.kept_blocks), "depth": event.model.config.depth}
+        with self.run.new_stage(event.stage) as folder:
+            write_stage_json(folder, info)
+            save_model(event.model, folder)
+            if event.trainer_state:
+                save_file(event.trainer_state, folder / "train_state.safetensors")
+            if event.ced:
+                write_json(folder / "ced.json", event.ced.as_dict())
+            intact = self.model if event.stage else None
+            steps = evaluate_into(
+                folder, event.model, self.data, self.plan.protocol, cache=self.workspace.cache, intact=intact
+            )
+            for done, total in steps:
+                work = self.scoring_work + self.training_work + self.evaluation_work * done / total
+                message = f"stage {event.stage}: {done} of {total} images"
+                yield self._progress("evaluating", message, event.stage, work)
+        self.run.append("stage", stage=event.stage)
+
+    def _progress(self, phase: str, message: str, stage: int, work_in_stage: float) -> Progress:
+        before = self.evaluation_work + (stage - 1) * self.work_of_stage if stage else 0.0
+        done = before + work_in_stage if stage else work_in_stage - self.scoring_work - self.training_work
+        return Progress(phase=phase, message=message, done=done, total=self.total)
+
+
+def _where_to_go_on(run: Run, workspace: Workspace, device: str) -> Resume | None:
+    """From the last finished stage and, where one was saved, the checkpoint of the next one's recovery."""
+    stages = run.stages()
+    if not stages:
+        return None
+    last = stages[-1]
+    try:
+        state_file = last.path / "train_state.safetensors"
+        state = load_file(state_file) if state_file.exists() else {}
+        resume = Resume(after_stage=last.number, model=_stage_model(run, last.path, device), trainer_state=state)
+        about_file = run.path / "train_state.json"
+        about = read_json(about_file) if about_file.exists() else None
+        if about is None or about["stage"] != last.number + 1:
+            return resume
+        return Resume(
+            after_stage=last.number,
+            model=resume.model,
+            trainer_state=state,
+            decision=Decision(drop=about["drop"], record=about["record"]),
+            ced=CedResult(**about["ced"]) if about["ced"] else None,
+            partial_state=load_file(run.path / "train_state.safetensors"),
+        )
+    except SafetensorError as error:
+        raise AssetError(f"a training state of run {run.id} is damaged ({error}); start a new run") from error
+
+
+def _stage_model(run: Run, folder: Path, device: str) -> Model:
+    model = load_model(folder, device=device)
+    return Model(**{**vars(model), "ref": run.params["model"]})

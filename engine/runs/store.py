@@ -1,0 +1,369 @@
+"""Run folders: the contract between whoever asks for work, whoever does it and whoever looks on.
+
+The layout is in docs/architecture.md. One process writes a run at a time; anyone may read it at any moment and sees
+each file whole. Free of torch.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.errors import AssetError, EngineError, InputError
+from engine.runs.workspace import (
+    Workspace,
+    encode_json,
+    read_json,
+    sync_folder,
+    write_bytes_atomically,
+    write_json,
+    writing,
+)
+
+SCHEMA = 1
+STATES = ("queued", "running", "paused", "done", "failed", "cancelled", "interrupted")
+ACTIVE_STATES = frozenset({"running", "paused"})
+FINISHED_STATES = frozenset({"done", "failed", "cancelled", "interrupted"})
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    state: str
+    phase: str = ""
+    message: str = ""
+    progress: float = 0.0  # 0 … 1
+    eta_seconds: float | None = None
+    pid: int | None = None  # of the process at work
+    heartbeat: float = 0.0  # unix seconds, as are the two below
+    started: float | None = None
+    finished: float | None = None
+    error: str | None = None  # one line
+
+
+_STATUS_FIELDS = frozenset(field.name for field in fields(RunStatus))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage; it never changes. All reading raises AssetError for a damaged file."""
+
+    number: int
+    path: Path
+    info: dict[str, Any]  # stage.json
+
+    @property
+    def title(self) -> str:
+        return self.info["title"]
+
+    @property
+    def depth(self) -> int:
+        return self.info["depth"]
+
+    @property
+    def kept_blocks(self) -> tuple[int, ...]:
+        return tuple(self.info["kept_blocks"])
+
+    def metrics(self) -> dict[str, Any] | None:
+        return self._json("metrics.json")
+
+    def ced(self) -> dict[str, Any] | None:
+        return self._json("ced.json")
+
+    def samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """Images uint8 (N, H, W, 3), labels (N,), seeds (N,)."""
+        file = self.path / "samples.npz"
+        if not file.exists():
+            return None
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return arrays["arr_0"], arrays["labels"], arrays["seeds"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise AssetError(f"{file} is damaged ({error}); evaluate this stage again") from error
+
+    def _json(self, name: str) -> dict[str, Any] | None:
+        file = self.path / name
+        return read_json(file) if file.exists() else None
+
+
+class Run:
+    """A run folder. Raises AssetError unless ``path`` is one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        config = read_json(path / "config.json")
+        try:
+            if config["schema"] != SCHEMA:
+                raise AssetError(f"{path} has schema {config['schema']}, this version reads {SCHEMA}; update it")
+            self.id: str = path.name
+            self.kind: str = config["kind"]
+            self.title: str = config["title"]
+            self.params: dict[str, Any] = config["params"]
+            self.created: float = float(config["created"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise AssetError(f"{path / 'config.json'} isn't a run's description ({error!r}); delete the run") from error
+
+    def status(self) -> RunStatus:
+        file = self.path / "status.json"
+        content = read_json(file)
+        try:
+            status = RunStatus(**{key: value for key, value in content.items() if key in _STATUS_FIELDS})
+        except (AttributeError, TypeError) as error:
+            raise AssetError(f"{file} isn't a run's status ({error}); delete the run") from error
+        if status.state not in STATES:
+            raise AssetError(f"{file} says {status.state!r}, expected one of {', '.join(STATES)}; delete the run")
+        return status
+
+    def update(self, **changes: Any) -> RunStatus:
+        """Changes some fields of the status. Whoever says "running" is noted as the process at work."""
+        assert changes.keys() <= _STATUS_FIELDS, f"no such status fields: {changes.keys() - _STATUS_FIELDS}"
+        now = time.time()
+        before = self.status()
+        implied: dict[str, Any] = {"heartbeat": now}
+        if changes.get("state") == "running":
+            implied |= {"pid": os.getpid(), "started": before.started or now, "finished": None, "error": None}
+        if changes.get("state") in FINISHED_STATES:
+            implied |= {"pid": None, "finished": now, "eta_seconds": None}
+        status = replace(before, **(implied | changes))
+        self.write_status(status)
+        return status
+
+    def write_status(self, status: RunStatus) -> None:
+        """Replaces the status as a whole, even a damaged one."""
+        assert status.state in STATES, status.state
+        write_json(self.path / "status.json", asdict(status))
+
+    def append(self, event: str, **details: Any) -> None:
+        line = (encode_json({"time": time.time(), "event": event, **details}) + "\n").encode()
+        file = self.path / "events.jsonl"
+        with writing(file):
+            descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            try:
+                size = os.fstat(descriptor).st_size
+                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                    line = b"\n" + line  # a killed process left half a line: this one must not be lost with it
+                while line:
+                    line = line[os.write(descriptor, line) :]
+            finally:
+                os.close(descriptor)
+
+    def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+        """Events from byte ``offset`` on, and the offset to ask from next time. An unfinished last line is left
+        for then; a finished line that makes no sense (its writer was killed) is skipped."""
+        try:
+            with open(self.path / "events.jsonl", "rb") as file:
+                file.seek(offset)
+                content = file.read()
+        except FileNotFoundError:
+            return [], offset
+        end = content.rfind(b"\n") + 1
+        events = []
+        for line in content[:end].splitlines():
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        return events, offset + end
+
+    def log(self, message: str) -> None:
+        self.append("log", message=message)
+
+    def stages(self) -> list[Stage]:
+        """The finished ones, by number."""
+        return [Stage(n, path, read_json(path / "stage.json")) for n, path in _stage_folders(self.path)]
+
+    def stage(self, number: int) -> Stage:
+        folders = dict(_stage_folders(self.path))
+        if number not in folders:
+            existing = f"it has {', '.join(map(str, folders))}" if folders else "it has none yet"
+            raise InputError(f"run {self.id} has no stage {number}; {existing}")
+        return Stage(number, folders[number], read_json(folders[number] / "stage.json"))
+
+    @contextmanager
+    def new_stage(self, number: int) -> Iterator[Path]:
+        """A folder to fill, stage.json included; it becomes stages/<number> in one rename when the body ends well."""
+        stages = self.path / "stages"
+        final = stages / str(number)
+        assert not final.exists(), f"stage {number} of {self.id} is written already"
+        with writing(final):
+            stages.mkdir(exist_ok=True)
+            for leftover in stages.glob(".new-*"):  # of a process that was killed
+                shutil.rmtree(leftover)
+            folder = stages / f".new-{number}-{secrets.token_hex(4)}"
+            folder.mkdir()
+        try:
+            with writing(final):
+                yield folder
+                assert (folder / "stage.json").exists(), f"stage {number} has no stage.json"
+                _sync_tree(folder)
+                os.rename(folder, final)
+                sync_folder(stages)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def request_cancel(self) -> None:
+        write_bytes_atomically(self.path / "cancel", b"")
+
+    @property
+    def cancel_requested(self) -> bool:
+        return (self.path / "cancel").exists()
+
+    def clear_cancel(self) -> None:
+        with writing(self.path / "cancel"):
+            (self.path / "cancel").unlink(missing_ok=True)
+
+    @cached_property
+    def progress_folder(self) -> Path:
+        folder = self.path / "progress"
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+        return folder
+
+    @property
+    def size_bytes(self) -> int:
+        total = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                try:
+                    total += os.lstat(os.path.join(folder, name)).st_size
+                except FileNotFoundError:  # a temporary name, renamed since
+                    continue
+        return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    id: str
+    kind: str
+    title: str
+    created: float
+    state: str  # one of STATES, or "damaged"
+    progress: float
+    message: str
+    num_stages: int
+
+
+def create_run(workspace: Workspace, *, kind: str, title: str, params: dict[str, Any]) -> Run:
+    """A new run, in state "queued"; ``submit_run`` puts it in the queue. Raises WorkspaceError."""
+    assert re.fullmatch(r"[a-z]+", kind), kind
+    created = time.time()
+    folder = workspace.runs / f".new-{secrets.token_hex(8)}"
+    with writing(folder):
+        folder.mkdir(parents=True)
+    try:
+        prefix = f"{datetime.fromtimestamp(created, UTC):%Y%m%d-%H%M%S}-{kind}"
+        write_json(folder / "status.json", asdict(RunStatus(state="queued", heartbeat=created)))
+        path = _free_name(workspace, prefix)
+        config = {"schema": SCHEMA, "id": path.name, "kind": kind, "title": title, "created": created, "params": params}
+        write_json(folder / "config.json", config)
+        with writing(path):
+            os.rename(folder, path)
+            sync_folder(workspace.runs)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return Run(path)
+
+
+def open_run(workspace: Workspace, run_id: str) -> Run:
+    """Raises InputError for an id that doesn't exist or can't be one, AssetError for a damaged run."""
+    path = workspace.runs / run_id if _RUN_ID.fullmatch(run_id) else None
+    if path is None or not path.is_dir():
+        raise InputError(f"no run named {run_id!r} in {workspace.root}; the runs page lists those there are")
+    return Run(path)
+
+
+def list_runs(workspace: Workspace) -> list[RunSummary]:
+    """Newest first. A damaged run is listed as such, with the reason as its message."""
+    try:
+        folders = [entry for entry in os.scandir(workspace.runs) if _RUN_ID.fullmatch(entry.name) and entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    summaries = [summary for entry in folders if (summary := _summarise(Path(entry.path)))]
+    return sorted(summaries, key=lambda summary: (summary.created, summary.id), reverse=True)
+
+
+def delete_run(workspace: Workspace, run_id: str) -> None:
+    """Moves the run to the bin. Raises InputError for one that is at work."""
+    path = workspace.runs / run_id
+    try:
+        state = open_run(workspace, run_id).status().state
+    except AssetError:
+        state = "damaged"
+    if state in ACTIVE_STATES:
+        raise InputError(f"run {run_id} is {state}; cancel it first, then delete it")
+    target = workspace.bin / run_id
+    with writing(target):
+        workspace.bin.mkdir(exist_ok=True)
+        if target.exists():  # somebody restored it by hand and deletes it again
+            target = workspace.bin / f"{run_id}-{secrets.token_hex(4)}"
+        os.rename(path, target)
+
+
+def _summarise(path: Path) -> RunSummary | None:
+    try:
+        run = Run(path)
+        status = run.status()
+    except EngineError as error:
+        if not path.is_dir():  # deleted while we looked
+            return None
+        return RunSummary(
+            id=path.name,
+            kind="",
+            title=path.name,
+            created=_folder_time(path),
+            state="damaged",
+            progress=0.0,
+            message=str(error),
+            num_stages=0,
+        )
+    return RunSummary(
+        id=run.id,
+        kind=run.kind,
+        title=run.title,
+        created=run.created,
+        state=status.state,
+        progress=status.progress,
+        message=status.error or status.message,
+        num_stages=len(_stage_folders(path)),
+    )
+
+
+def _folder_time(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _stage_folders(path: Path) -> list[tuple[int, Path]]:
+    try:
+        names = os.listdir(path / "stages")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [(number, path / "stages" / str(number)) for number in sorted(int(name) for name in names if name.isdigit())]
+
+
+def _free_name(workspace: Workspace, prefix: str) -> Path:
+    while (path := workspace.runs / f"{prefix}-{secrets.token_hex(2)}").exists():
+        continue
+    return path
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync_folder(path)  # a file's content or a sub-folder's names: the same call
+    sync_folder(folder)

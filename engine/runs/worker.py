@@ -1,0 +1,374 @@
+"""The worker: one process per device that answers previews itself and gives each run a process of its own.
+
+A loop over the table of requests. Nothing that it holds in memory is needed by anyone: kill it at any moment and the
+next one finds the run folders as they are. Torch comes in with the first preview, not before.
+"""
+
+import fcntl
+import importlib
+import logging
+import os
+import re
+import secrets
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from engine.errors import AssetError, EngineError, WorkspaceError
+from engine.runs import queue
+from engine.runs.queue import HEARTBEAT_SECONDS, PreviewRequest, WorkerInfo
+from engine.runs.store import FINISHED_STATES, Run, RunStatus
+from engine.runs.workspace import Workspace, encode_json, writing
+
+POLL_SECONDS = 0.1
+CANCEL_GRACE_SECONDS = 5.0  # for the run to see the request itself; then SIGTERM
+TERMINATE_GRACE_SECONDS = 3.0  # then SIGKILL
+SIGNAL_GRACE_SECONDS = 1.0  # for the loop to end by itself when the worker is told to stop
+RECOVER_SECONDS = 60.0
+_REPOSITORY = Path(__file__).parents[2]
+
+# Runs before the child's own program: the kernel kills the child when the worker dies. Set here and not between fork
+# and exec, where Python code may hang in a process with threads.
+_DIE_WITH_WORKER = """
+import os, signal, sys
+worker, command = int(sys.argv[1]), sys.argv[2:]
+if sys.platform == "linux":
+    import ctypes
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+if os.getppid() != worker:
+    sys.exit("the worker died before the run began")
+os.execvp(command[0], command)
+"""
+
+logger = logging.getLogger("engine.worker")
+
+
+def run_worker(
+    workspace: Workspace,
+    *,
+    device: str = "cpu",
+    once: bool = False,
+    idle_exit: float | None = None,
+    run_command: Sequence[str] = (sys.executable, "-m", "engine", "run"),
+) -> None:
+    """Works until told to stop. Ends quietly at once when another worker has the device.
+
+    ``once``: ends when nothing waits any more. ``idle_exit``: ends after so many seconds without a request. A run is
+    started as ``run_command`` followed by its folder, ``--device`` and ``device``. Raises WorkspaceError.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with _device_lock(workspace, device) as lock:
+        if lock is None:
+            logger.info("another worker has %s; nothing to do", device)
+            return
+        worker = _Worker(workspace, device=device, lock=lock, run_command=run_command)
+        with worker.heartbeat(), worker.signals():
+            worker.work(once=once, idle_exit=idle_exit)
+
+
+@contextmanager
+def _device_lock(workspace: Workspace, device: str) -> Iterator[int | None]:
+    """The open lock file; None when another process holds it. The lock goes with the process, however it ends."""
+    path = _lock_file(workspace, device)
+    with writing(path):
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        yield lock if _take(lock) else None
+    finally:
+        os.close(lock)
+
+
+def _lock_file(workspace: Workspace, device: str) -> Path:
+    return queue.worker_log(workspace, device).with_suffix(".lock")
+
+
+def _take(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@dataclass
+class _Child:
+    run: Run
+    process: subprocess.Popen
+    cancel_seen: float | None = None  # monotonic seconds
+
+
+class _Worker:
+    def __init__(self, workspace: Workspace, *, device: str, lock: int, run_command: Sequence[str]) -> None:
+        self.workspace = workspace
+        self.device = device
+        self.lock = lock
+        self.run_command = tuple(run_command)
+        self.worker_id = f"{device}-{secrets.token_hex(4)}"
+        self.doing = ""
+        self.beating = threading.Lock()
+        self.child: _Child | None = None
+        self.warm = False
+        self.complaint = ""
+        self.stopping = threading.Event()
+        self.ended = threading.Event()
+        self.wake_up, self.wake_up_writer = os.pipe()
+        os.set_blocking(self.wake_up_writer, False)  # a signal handler must not wait
+
+    def work(self, *, once: bool, idle_exit: float | None) -> None:
+        last_request = time.monotonic()
+        last_recovery = -RECOVER_SECONDS
+        logger.info("worker for %s on %s", self.device, self.workspace.root)
+        try:
+            while not self.stopping.is_set():
+                try:
+                    if time.monotonic() - last_recovery >= RECOVER_SECONDS:
+                        self.beat()  # the machine may have slept: we are alive
+                        queue.recover(self.workspace, self.worker_id)
+                        last_recovery = time.monotonic()
+                    busy = self.step()
+                    self.complaint = ""
+                except WorkspaceError as error:  # a full disk may be emptied: keep what we have and try again
+                    self.complain(error)
+                    self.stopping.wait(1.0)
+                    continue
+                if busy or self.child:
+                    last_request = time.monotonic()
+                elif once or (idle_exit is not None and time.monotonic() - last_request >= idle_exit):
+                    return
+                elif not self.warm:
+                    self.warm_up()
+                if not busy:
+                    self.stopping.wait(POLL_SECONDS)
+        finally:
+            self.end()
+
+    def step(self) -> bool:
+        """One look at everything; True if there was something to do."""
+        if self.child:
+            self.watch_child()
+        num_previews, num_runs = queue.num_waiting(self.workspace)
+        if num_previews and (request := queue.claim_next_preview(self.workspace, self.worker_id)):
+            self.now_doing(self.doing or "preview")
+            queue.finish_preview(self.workspace, request.key, self.answer(request))
+            self.now_doing(self.child.run.id if self.child else "")
+            return True
+        if num_runs and not self.child and (run := queue.claim_next_run(self.workspace, self.worker_id)):
+            self.start(run)
+            return True
+        return False
+
+    def answer(self, request: PreviewRequest) -> dict:
+        try:
+            from engine.runs.previews import answer_preview
+
+            with writing(request.folder):
+                request.folder.mkdir(parents=True, exist_ok=True)
+            answer = answer_preview(request.kind, request.params, folder=request.folder, device=self.device)
+            encode_json(answer)  # so that one which can't be written is found out here
+            return {"state": "done", "error": None} | answer
+        except EngineError as error:
+            return {"state": "failed", "error": str(error)}
+        except Exception as error:  # our own defect: it must not cost the user the worker and the run beside it
+            logger.exception("preview %s of kind %s with %s", request.key, request.kind, request.params)
+            return {
+                "state": "failed",
+                "error": f"internal error: {type(error).__name__}: {_one_line(error)} (see worker log)",
+            }
+
+    def warm_up(self) -> None:
+        """Loads torch while nobody waits, so that the first preview doesn't take seconds longer than the others."""
+        self.warm = True
+        try:
+            importlib.import_module("engine.runs.previews")
+        except Exception:  # as for a preview; whoever asks for one is told
+            logger.exception("previews can't be loaded")
+
+    def start(self, run: Run) -> None:
+        self.now_doing(run.id)
+        launcher = [sys.executable, "-ISc", _DIE_WITH_WORKER, str(os.getpid())]
+        try:
+            with writing(run.path), open(run.path / "log.txt", "ab") as output:
+                run.update(state="running", phase="starting", message="starting", pid=None)  # the child notes its own
+                process = subprocess.Popen(
+                    [*launcher, *self.run_command, str(run.path), "--device", self.device],
+                    cwd=_REPOSITORY,
+                    env=os.environ | {"PYTHONUNBUFFERED": "1"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,  # its own group, so that a signal reaches its helpers too
+                )
+        except EngineError as error:  # deleted since it was claimed, or no space: recover() sees to it
+            logger.error("run %s can't begin: %s", run.id, error)
+            self.now_doing("")
+            return
+        self.child = _Child(run, process)
+        logger.info("run %s begins as process %s", run.id, process.pid)
+
+    def watch_child(self) -> None:
+        child = self.child
+        if child.process.poll() is not None:
+            self.settle(child)
+        elif child.run.cancel_requested:
+            now = time.monotonic()
+            child.cancel_seen = child.cancel_seen or now
+            if now - child.cancel_seen > CANCEL_GRACE_SECONDS + TERMINATE_GRACE_SECONDS:
+                _signal(child.process, signal.SIGKILL)
+            elif now - child.cancel_seen > CANCEL_GRACE_SECONDS:
+                _signal(child.process, signal.SIGTERM)
+
+    def settle(self, child: _Child) -> None:
+        """Sees to it that the folder of a run whose process ended says how. May be called again if it fails."""
+        code = child.process.returncode
+        if child.run.path.is_dir():
+            _close(child.run, code)
+        queue.finish_run(self.workspace, child.run.id)
+        self.child = None
+        self.now_doing("")
+        logger.info("run %s ended with code %s", child.run.id, code)
+
+    def now_doing(self, what: str) -> None:
+        self.doing = what
+        self.beat()
+
+    def beat(self) -> None:
+        with self.beating:  # the loop and the heartbeat both come here: the later word must win
+            queue.beat(
+                self.workspace,
+                WorkerInfo(
+                    worker_id=self.worker_id,
+                    pid=os.getpid(),
+                    device=self.device,
+                    heartbeat=time.time(),
+                    doing=self.doing,
+                ),
+            )
+
+    @contextmanager
+    def heartbeat(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.keep_beating, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.ended.set()
+            os.write(self.wake_up_writer, b"\0")
+            thread.join()
+            os.close(self.wake_up)
+            os.close(self.wake_up_writer)
+
+    def keep_beating(self) -> None:
+        """Also the one that notices, while a preview holds the loop, that the worker has to stop."""
+        while not self.ended.is_set():
+            if not self.stopping.is_set():
+                try:
+                    self.beat()
+                except WorkspaceError as error:
+                    self.complain(error)
+                if not self.holds_lock():
+                    logger.error("%s was replaced or removed; stopping", self.workspace.root)
+                    self.stopping.set()
+            told, _, _ = select.select([self.wake_up], [], [], HEARTBEAT_SECONDS)
+            if told and not self.ended.is_set():
+                self.stopping.set()
+            if self.stopping.is_set() and not self.ended.wait(SIGNAL_GRACE_SECONDS):
+                self.end()
+                os._exit(0)  # the loop is deep in a computation: nothing of it is worth waiting for
+
+    def complain(self, error: WorkspaceError) -> None:
+        """Once, not every second: the log may be on the disk that is full."""
+        if str(error) != self.complaint:
+            logger.error("%s", error)
+        self.complaint = str(error)
+
+    def holds_lock(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(_lock_file(self.workspace, self.device)), os.fstat(self.lock))
+        except FileNotFoundError:
+            return False
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """Signals go through a pipe that the heartbeat reads, as the loop may be too busy to look."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def told_to_stop(number: int, frame: FrameType | None) -> None:
+            self.stopping.set()
+
+        before = {number: signal.signal(number, told_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        pipe_before = signal.set_wakeup_fd(self.wake_up_writer, warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(pipe_before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def end(self) -> None:
+        """Leaves nothing behind: no child, no row in the table."""
+        child = self.child
+        try:
+            if child:
+                _signal(child.process, signal.SIGKILL)
+                if child.process.wait() == -signal.SIGKILL and child.run.path.is_dir():
+                    queue.interrupt(child.run, "the engine was stopped while this was running; resume it to go on")
+                self.settle(child)
+            queue.remove_worker(self.workspace, self.worker_id)
+        except WorkspaceError as error:
+            logger.error("%s", error)
+        logger.info("worker for %s ends", self.device)
+
+
+def _close(run: Run, code: int) -> None:
+    try:
+        status = run.status()
+    except AssetError as error:
+        logger.error("%s", error)
+        run.write_status(RunStatus(state="running", heartbeat=time.time()))
+        status = run.status()
+    if status.state in FINISHED_STATES:
+        return
+    if run.cancel_requested or code < 0:
+        queue.interrupt(run, f"stopped from outside by {_signal_name(-code)}; resume it to go on")
+    else:
+        reason = _last_line(run.path / "log.txt") or f"it ended with code {code} and said nothing"
+        run.update(state="failed", message=reason, error=reason)
+
+
+def _signal(process: subprocess.Popen, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _signal_name(number: int) -> str:
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+    return f"{name} (perhaps for want of memory)" if name == "SIGKILL" else name
+
+
+def _last_line(log: Path) -> str:
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((_one_line(line) for line in reversed(lines) if line.strip()), "")
+
+
+def _one_line(text: object) -> str:
+    return re.sub(r"\s+", " ", str(text)).strip()[:300]

@@ -1,0 +1,144 @@
+"""Training of a DiT/SiT on encoded images: the same steps pre-train the demo models and recover pruned ones.
+
+Every step draws its batch, timesteps, noise and dropped labels from a generator seeded by (seed, step), so that
+weights + optimizer moments + EMA + step are all there is to save, and a resumed run repeats an unbroken one
+exactly (bit for bit on CPU with the same number of threads).
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from engine.errors import InputError, TrainingDiverged
+from engine.models.dit import DiT
+from engine.process import Process
+from engine.training.config import FinetuneConfig
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainStep:
+    step: int  # steps done, 1 … num_steps
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    seconds: float  # of this step
+
+
+class Trainer:
+    """Holds what changes while training: the network's weights, their moving average, the optimizer's moments."""
+
+    def __init__(
+        self,
+        network: DiT,
+        process: Process,
+        *,
+        latents: Tensor,  # (n, C, H, W), scaled
+        labels: Tensor,  # (n,)
+        config: FinetuneConfig,
+        teacher: DiT | None = None,
+    ) -> None:
+        if len(latents) == 0:
+            raise InputError("there are no images to train on")
+        self.network, self.process, self.config, self.teacher = network, process, config, teacher
+        self.latents, self.labels = latents, labels
+        self.step = 0
+        network.requires_grad_(True).train()
+        network.pos_embed.requires_grad_(False)  # fixed in the official models
+        self._named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+        parameters = [p for _, p in self._named]
+        self._optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=0.0, fused=True)
+        self._ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
+
+    def train_step(self) -> TrainStep:
+        started = time.perf_counter()
+        rate = self.config.learning_rate_at(self.step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        loss = self._loss(*self._draw())
+        if not torch.isfinite(loss):
+            raise TrainingDiverged(
+                f"the loss is {loss.item()} at step {self.step + 1} with learning rate {rate:g}; "
+                "the last good state is kept: lower the learning rate and go on from there"
+            )
+        loss.backward()
+        parameters = [p for _, p in self._named]
+        grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._ema.step(parameters)
+        self.step += 1
+        return TrainStep(
+            step=self.step,
+            loss=loss.item(),
+            learning_rate=rate,
+            grad_norm=grad_norm.item(),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x0 (B, C, H, W), t (B,), eps like x0, y (B,) for this step."""
+        config, device = self.config, self.latents.device
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        chosen = torch.randint(len(self.latents), (config.batch_size,), generator=generator)
+        x0, y = self.latents[chosen.to(device)], self.labels[chosen.to(self.labels.device)]
+        t = self.process.draw_timesteps(config.batch_size, generator)
+        eps = torch.randn(x0.shape, generator=generator)
+        null_class = self.network.config.null_class
+        if null_class is not None:
+            dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
+            y = torch.where(dropped.to(y.device), null_class, y)
+        return x0, t.to(device), eps.to(device), y.to(device)
+
+    def _loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+        x_t = self.process.noise(x0, t, eps)
+        output = self.network(x_t, t, y)
+        loss = self.process.loss(output, x0, t, eps).mean()
+        if self.teacher is not None and self.config.distill_weight:
+            with torch.no_grad():
+                wanted = self.teacher(x_t, t, y)
+            C = x0.shape[1]
+            loss = loss + self.config.distill_weight * (output[:, :C] - wanted[:, :C]).square().mean()
+        return loss
+
+    def ema_state_dict(self) -> dict[str, Tensor]:
+        """The averaged weights under the network's own names, fixed position table included."""
+        averaged = {name: shadow for (name, _), shadow in zip(self._named, self._ema.shadow_params, strict=True)}
+        return {**self.network.state_dict(), **averaged}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Flat tensors, enough to go on exactly: ``weights.*``, ``ema.*``, ``exp_avg.*``, ``exp_avg_sq.*``, ``step``."""
+        state = {"step": torch.tensor(self.step), "ema_step": torch.tensor(self._ema.optimization_step)}
+        for (name, parameter), shadow in zip(self._named, self._ema.shadow_params, strict=True):
+            state[f"weights.{name}"], state[f"ema.{name}"] = parameter.detach(), shadow
+            moments = self._optimizer.state.get(parameter)
+            if moments:
+                state[f"adam_step.{name}"] = moments["step"]
+                for moment in _MOMENTS:
+                    state[f"{moment}.{name}"] = moments[moment]
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Tensor], *, restart: bool = False) -> None:
+        """``restart`` keeps weights, average and moments but counts the steps from 0: a new stage of pruning."""
+        for (name, parameter), shadow in zip(self._named, self._ema.shadow_params, strict=True):
+            parameter.copy_(state[f"weights.{name}"])
+            shadow.copy_(state[f"ema.{name}"])
+            if f"adam_step.{name}" in state:
+                self._optimizer.state[parameter] = {
+                    "step": state[f"adam_step.{name}"].clone(),
+                    **{moment: state[f"{moment}.{name}"].to(parameter).clone() for moment in _MOMENTS},
+                }
+        self._ema.optimization_step = 0 if restart else int(state["ema_step"])
+        self.step = 0 if restart else int(state["step"])
+
+
+def finetune(trainer: Trainer) -> Iterator[TrainStep]:
+    """Trains to the configured number of steps, yielding after each; stop by not asking for the next."""
+    while trainer.step < trainer.config.num_steps:
+        yield trainer.train_step()

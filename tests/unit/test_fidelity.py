@@ -1,0 +1,216 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch_fidelity
+from torch.utils.data import Dataset
+
+from engine.data.bundled import Data, bundled_data
+from engine.errors import AssetError, InputError
+from engine.evaluation import fidelity
+from engine.evaluation.demo_cnn import FEATURES_FOLDER, read_demo_cnn
+from engine.evaluation.fidelity import (
+    class_accuracy,
+    evaluate_fidelity,
+    extract,
+    frechet_distance,
+    kernel_distance,
+    load_features,
+)
+
+
+@pytest.fixture(scope="module")
+def shapes() -> Data:
+    """300 of the bundled shapes: enough for statistics, quick to run through the CNN."""
+    return _few("shapes", 300)
+
+
+def _few(name: str, num: int) -> Data:
+    data = bundled_data(name)
+    chosen = np.random.default_rng(1).permutation(len(data))[:num]
+    return replace(data, images=data.images[chosen], labels=data.labels[chosen], content_hash=f"{name}-{num}")
+
+
+def _noisy(images: np.ndarray, amount: float) -> np.ndarray:
+    noise = np.random.default_rng(2).normal(0, amount, images.shape)
+    return np.clip(images + noise, 0, 255).astype(np.uint8)
+
+
+class _InMemory(Dataset):
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.images[index]
+
+
+def test_numbers_equal_those_of_calculate_metrics(shapes):
+    digits = _few("digits", 200)
+    theirs = torch_fidelity.calculate_metrics(
+        input1=_InMemory(digits.images),
+        input2=_InMemory(shapes.images),
+        feature_extractor="demo-cnn",
+        fid=True,
+        kid=True,
+        kid_subset_size=100,
+        rng_seed=3,
+        cuda=False,
+        save_cpu_ram=True,
+        verbose=False,
+    )
+    extractor = load_features("demo-cnn")
+    ours = extract(extractor, digits.images), extract(extractor, shapes.images)
+    assert ours[0].shape == (200, 128) and ours[0].dtype == np.float64
+    assert frechet_distance(*ours) == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    mean, deviation = kernel_distance(*ours, seed=3)
+    assert mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-3)
+    assert deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-3)
+
+
+def test_frechet_distance_of_known_gaussians():
+    """‖m₁ − m₂‖² + tr(S₁ + S₂ − 2(S₁S₂)^½), with samples whose mean and covariance are exactly as prescribed."""
+    rng = np.random.default_rng(0)
+    mean_a, mean_b = rng.normal(size=6), rng.normal(size=6)
+    root_a, root_b = rng.normal(size=(6, 6)), rng.normal(size=(6, 6))
+    cov_a, cov_b = root_a @ root_a.T, root_b @ root_b.T
+    sqrt_a = _symmetric_sqrt(cov_a)
+    expected = ((mean_a - mean_b) ** 2).sum() + np.trace(cov_a + cov_b - 2 * _symmetric_sqrt(sqrt_a @ cov_b @ sqrt_a))
+    found = frechet_distance(_exact_sample(mean_a, cov_a, rng), _exact_sample(mean_b, cov_b, rng))
+    assert found == pytest.approx(expected, rel=1e-6)
+    same_spread = frechet_distance(_exact_sample(mean_a, cov_a, rng), _exact_sample(mean_a + 2, cov_a, rng))
+    assert same_spread == pytest.approx(6 * 2**2, rel=1e-6)
+
+
+def _symmetric_sqrt(matrix: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(matrix)
+    return vectors * np.sqrt(values) @ vectors.T
+
+
+def _exact_sample(mean: np.ndarray, cov: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    x = rng.normal(size=(200, len(mean)))
+    x -= x.mean(0)
+    x = x @ np.linalg.inv(np.linalg.cholesky(np.cov(x, rowvar=False))).T
+    return x @ np.linalg.cholesky(cov).T + mean
+
+
+@pytest.mark.parametrize(("name", "least"), [("shapes", 0.97), ("digits", 0.97), ("glyphs", 0.97), ("textures", 0.97)])
+def test_the_judge_knows_the_bundled_classes(name, least):
+    about = json.loads((FEATURES_FOLDER / "demo-cnn.json").read_text())
+    assert about["held_out_accuracy"][name] >= least
+    data = _few(name, 150)
+    assert class_accuracy(data.images, data.labels, name).value >= least
+
+
+def test_class_accuracy_chooses_among_the_classes_of_the_dataset():
+    textures = _few("textures", 60)
+    wrong = np.roll(textures.labels, 1)
+    found = class_accuracy(textures.images, wrong, "textures")
+    assert found.value == pytest.approx((wrong == textures.labels).mean(), abs=0.05)
+    with pytest.raises(InputError, match="doesn't know the classes of 'cats'; it knows those of shapes"):
+        class_accuracy(textures.images, wrong, "cats")
+
+
+def test_wilson_interval_of_nine_in_ten():
+    logits = np.eye(2)[[0] * 9 + [1]]
+    found = fidelity._accuracy_from_logits(logits, np.zeros(10, dtype=int), slice(0, 2))
+    assert (found.value, found.low, found.high) == pytest.approx((0.9, 0.6519, 0.9774), abs=1e-3)
+
+
+def test_worse_images_score_worse_and_intervals_tell_them_apart():
+    every = bundled_data("shapes")
+    good, labels = every.images[::50], every.labels[::50]
+    reference = replace(every, images=every.images[1::10], labels=every.labels[1::10])
+    better = evaluate_fidelity(good, labels, reference, seed=0, num_bootstrap=20)
+    worse = evaluate_fidelity(_noisy(good, 60), labels, reference, seed=0, num_bootstrap=20)
+    assert better.fid.low <= better.fid.value <= better.fid.high < worse.fid.low
+    assert better.kid.high < worse.kid.low
+    assert worse.class_accuracy.high < better.class_accuracy.low
+    # real images are what a perfect generator draws: at the floor, and KID, which has no bias, is about zero
+    assert better.fid.value == pytest.approx(better.noise_floor.value, rel=0.35)
+    assert better.kid.low < 0.005 and better.noise_floor_images == 200
+    assert worse.fid.value > 5 * worse.noise_floor.value
+
+
+def test_the_same_seed_gives_the_same_numbers(shapes):
+    images, labels = _noisy(shapes.images[:80], 20), shapes.labels[:80]
+    first = evaluate_fidelity(images, labels, shapes, seed=5, num_bootstrap=5)
+    assert evaluate_fidelity(images, labels, shapes, seed=5, num_bootstrap=5) == first
+    assert evaluate_fidelity(images, labels, shapes, seed=6, num_bootstrap=5).fid.low != first.fid.low
+
+
+def test_as_metrics_json(shapes):
+    found = evaluate_fidelity(shapes.images[:40], shapes.labels[:40], shapes, seed=0, num_bootstrap=3)
+    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert list(content["fidelity"]) == ["FID (demo-cnn)", "KID (demo-cnn)", "class accuracy (demo-cnn)"]
+    for measured in content["fidelity"].values():
+        assert measured["low"] <= measured["value"] <= measured["high"]
+    assert content["noise_floor"]["FID (demo-cnn)"]["num_images"] == 40
+    assert content["fidelity"]["KID (demo-cnn)"]["subset_size"] == 20
+
+
+def test_warnings_say_when_numbers_are_weak(shapes):
+    few = evaluate_fidelity(shapes.images[:200], shapes.labels[:200], shapes, seed=0, num_bootstrap=2)
+    assert any("FID at N=200 is biased upwards" in warning for warning in few.warnings)
+    assert any("the noise floor rests on 14" in warning for warning in few.warnings)  # half of each class
+    large = shapes.images.repeat(2, axis=1).repeat(2, axis=2)
+    scaled = evaluate_fidelity(large[:20], shapes.labels[:20], shapes, seed=0, num_bootstrap=2)
+    assert any("scaled from 64×64 to 32×32" in warning for warning in scaled.warnings)
+    enough = np.concatenate([shapes.images] * 4)
+    whole = replace(shapes, images=enough, labels=np.tile(shapes.labels, 4))
+    assert evaluate_fidelity(enough[:300], shapes.labels, whole, seed=0, num_bootstrap=2).warnings == ()
+
+
+def test_data_of_unknown_classes_has_no_class_accuracy(shapes):
+    found = evaluate_fidelity(
+        shapes.images[:30], shapes.labels[:30], replace(shapes, name="mine"), seed=0, num_bootstrap=2
+    )
+    assert found.class_accuracy is None
+    assert list(found.as_dict()["fidelity"]) == ["FID (demo-cnn)", "KID (demo-cnn)"]
+
+
+def test_features_of_the_data_are_cached_and_a_damaged_cache_is_made_anew(shapes, tmp_path, monkeypatch):
+    few = replace(shapes, images=shapes.images[:60], labels=shapes.labels[:60], content_hash="sixty")
+    arguments = dict(seed=0, num_bootstrap=2, cache=tmp_path / "cache")
+    first = evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments)
+    (file,) = (tmp_path / "cache").iterdir()
+    assert "demo-cnn" in file.name and "sixty" in file.name
+
+    def refuse(extractor, images):
+        raise AssertionError("extracted again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fidelity, "extract", refuse)
+        assert evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments) == first
+    file.write_bytes(file.read_bytes()[:100])
+    assert evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments) == first
+    with np.load(file, allow_pickle=False) as arrays:
+        assert arrays["features"].shape == (60, 128)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(images=np.zeros((20, 32, 32, 3))), "expected uint8 images"),
+        (dict(labels=np.zeros(19, dtype=int)), "and 19"),
+        (dict(labels=np.full(20, 10)), "labels go from 10 to 10, but shapes has 10 classes"),
+        (dict(images=np.zeros((3, 32, 32, 3), np.uint8), labels=np.zeros(3, int)), "at least 8 of each"),
+        (dict(features="inception"), "features 'inception' are unknown; choose one of demo-cnn"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_one_line(shapes, change, message):
+    arguments = dict(images=shapes.images[:20], labels=shapes.labels[:20], features="demo-cnn") | change
+    with pytest.raises(InputError, match=message) as caught:
+        evaluate_fidelity(arguments.pop("images"), arguments.pop("labels"), shapes, seed=0, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_features_are_one_line(tmp_path):
+    (tmp_path / "demo-cnn.json").write_bytes((FEATURES_FOLDER / "demo-cnn.json").read_bytes())
+    (tmp_path / "demo-cnn.safetensors").write_bytes((FEATURES_FOLDER / "demo-cnn.safetensors").read_bytes()[:5000])
+    with pytest.raises(AssetError, match="the demo-cnn features can't be read"):
+        read_demo_cnn(tmp_path)
