@@ -22,7 +22,7 @@ demo: $(VENV)/installed
 	$(RUN) -m engine demo $(ARGS)
 
 bench: $(VENV)/installed
-	@for file in bench/*.py; do echo "== $$file"; $(RUN) $$file || exit 1; done
+	@for file in $(wildcard bench/*.py); do echo "== $$file"; $(RUN) $$file || exit 1; done
 
 assets: $(VENV)/installed-dev
 	$(RUN) assets/build.py $(ARGS)

@@ -53,12 +53,14 @@ def main() -> int:
         _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     children: dict[str, subprocess.Popen] = {}
     try:
-        return _serve(args, workspace, children)
+        code = _serve(args, workspace, children)
     except Stopped:
-        print("\nEntPruner Studio has stopped", flush=True)
-        return 0
+        print(flush=True)
+        code = 0
     finally:
         _stop_children(list(children.values()))
+    print("EntPruner Studio has stopped", flush=True)
+    return code
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -103,6 +105,10 @@ def _page_command(address: str, port: int) -> list[str]:
         *(sys.executable, "-m", "streamlit", "run", "app/main.py"),
         *("--server.address", address, "--server.port", str(port)),
         *("--server.headless", "true", "--browser.gatherUsageStats", "false", "--logger.level", "warning"),
+        *(
+            "--browser.serverAddress",
+            "localhost",
+        ),  # else it asks the internet for its own address when it listens to all
     ]
 
 

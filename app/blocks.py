@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from engine.runs.store import Stage
+
 _LEGEND = {
     "intact": "block of the intact model",
     "pruned": "kept in the pruned model",
@@ -22,7 +24,9 @@ def strip(states: list[str], *, names: list[int] | None = None, small: bool = Fa
     return f'<div class="ep-strip{" small" if small else ""}" role="img" aria-label="{words}">{boxes}</div>'
 
 
-def legend(*states: str) -> str:
+def legend(*strips: str) -> str:
+    """Of the states that these strips show."""
+    states = [state for state in _LEGEND if any(f'<span class="{state}"' in shown for shown in strips)]
     return '<p class="ep-legend">' + "".join(f'<span><i class="{s}"></i>{_LEGEND[s]}</span>' for s in states) + "</p>"
 
 
@@ -31,11 +35,14 @@ def pruning_strip(depth: int, drop: list[int]) -> str:
     return strip(["dropped" if block in drop else "intact" for block in range(depth)])
 
 
-def stage_strip(depth: int, kept: list[int], dropped: list[int], *, small: bool = False) -> str:
-    """A stage in the numbering of the first model: kept, dropped in this stage, gone before it."""
-    after = "pruned" if len(kept) < depth else "intact"
-    states = [after if b in kept else "dropped" if b in dropped else "gone" for b in range(depth)]
-    return strip(states, small=small)
+def stage_strip(first: Stage, stage: Stage, *, small: bool = False, next_drop: list[int] = ()) -> str:
+    """A stage in the numbers of the loaded model: kept, dropped in this stage, gone before it. ``next_drop`` are about to
+    go; then those already dropped are all gone."""
+    whole, kept = first.kept_blocks, set(stage.kept_blocks) - set(next_drop)
+    dropped = set(next_drop) or set(stage.info["dropped_blocks"])
+    after = "pruned" if stage.depth < first.depth else "intact"
+    states = [after if block in kept else "dropped" if block in dropped else "gone" for block in whole]
+    return strip(states, names=list(whole), small=small)
 
 
 def pick_blocks(depth: int, *, key: str, label: str, help: str) -> list[int]:

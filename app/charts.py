@@ -180,7 +180,7 @@ def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
         hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
     )  # fmt: skip
     fig.add_scatter(
-        x=steps, y=running_mean(losses), mode="lines", line=dict(color=palette.pruned, width=2.5), showlegend=False,
+        x=steps, y=_smoothed_by_stage(events), mode="lines", line=dict(color=palette.pruned, width=2.5), showlegend=False,
         hovertemplate="running mean %{y:.4f}<extra></extra>",
     )  # fmt: skip
     for start, stage in starts[1:]:
@@ -188,6 +188,14 @@ def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
     fig.update_xaxes(title="recovery step", showgrid=False, fixedrange=True)
     fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)
     return _curve(fig, "Is the model learning again?", height=300)
+
+
+def _smoothed_by_stage(events: list[dict]) -> list[float]:
+    """A stage begins with a jump, which a mean across it would smear."""
+    by_stage: dict[int, list[float]] = {}
+    for event in events:
+        by_stage.setdefault(event["stage"], []).append(event["loss"])
+    return [value for losses in by_stage.values() for value in running_mean(losses)]
 
 
 def running_mean(values: list[float], *, share: float = 0.1) -> list[float]:

@@ -5,7 +5,7 @@ import random
 import streamlit as st
 
 from app import address, charts, jobs, pictures
-from app.errors import one_line_errors
+from app.errors import one_line_errors, show
 from app.style import palette
 from engine.models.bundled import ModelInfo
 from engine.pruning.config import check_blocks
@@ -78,7 +78,7 @@ def _answer(key: str, waiting: bool, result: dict, info: ModelInfo, params: dict
         jobs.ask_drop(params)
         answer = None
     if answer is not None and answer["state"] == "failed":
-        st.error(answer["error"])
+        show(answer["error"])
         return
     if answer is not None:
         st.session_state["last_effect"] = (key, params)
@@ -134,7 +134,7 @@ def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> No
         )
     else:
         _say_waiting()
-    st.html(pictures.pairs(pairs, pruned=without, css="eight" if answer else "eight old"))
+    st.html(pictures.pairs(pairs, names=("intact", without), css="eight" if answer else "eight old"))
 
 
 def _say_waiting() -> None:

@@ -14,8 +14,11 @@ def shown_as_one_line() -> Iterator[None]:
     try:
         yield
     except EngineError as error:
-        line = str(error)
-        st.error(line[:1].upper() + line[1:])
+        show(str(error))
+
+
+def show(line: str) -> None:
+    st.error(line[:1].upper() + line[1:])
 
 
 def one_line_errors(draw: Callable) -> Callable:

@@ -19,12 +19,11 @@ def draw() -> None:
 @one_line_errors
 def _line() -> None:
     engine = jobs.engine_state()
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    left.html(
+    st.html(
         f'<p class="ep-foot"><span class="ep-dot" style="background:{_DOTS[engine.state]}"></span>'
         f"Engine {html.escape(engine.words)} · results in <code>{html.escape(str(jobs.workspace().root))}</code></p>"
     )
-    if engine.state == "stopped" and right.button(
+    if engine.state == "stopped" and st.button(
         "Start the engine", help="Starts the process that does the computing. Waiting work then goes on."
     ):
         jobs.start_engine()

@@ -96,10 +96,12 @@ def _say(result: dict) -> None:
     least, most = result["order"][0], result["order"][-1]
     places = result["rank_low"][least], result["rank_high"][least]
     place = f"{places[0]}" if places[0] == places[1] else f"{places[0]} to {places[1]}"
-    st.html(
-        f'<p class="ep-say">Block <b>{least}</b> matters least: CED {result["ced"][least]:.4f} '
+    st.markdown(
+        f"Block **{least}** matters least: CED {result['ced'][least]:.4f} "
         f"({result['confidence']:.0%} interval {result['ci_low'][least]:.4f} … {result['ci_high'][least]:.4f}, "
-        f"rank {place}). Block <b>{most}</b> matters most: {result['ced'][most]:.4f}.</p>"
+        f"rank {place}). Block **{most}** matters most: {result['ced'][most]:.4f}.",
+        help="CED, conditional entropy deviation: how far the entropy moves when a block is skipped, averaged over the "
+        "columns. Small means safe to remove. The interval comes from resampling the images.",
     )
     for warning in result.get("warnings", []):
         st.warning(warning)
@@ -133,14 +135,19 @@ def _view_controls(run_id: str, result: dict) -> tuple[bool, float, list[int]]:
     return view == "Signed", limit, list(range(depth)) if order == "By depth" else list(result["order"])
 
 
+def cell_of(event: dict) -> tuple[int, int] | None:
+    """Block and second number (a cell's column, a bar's rank) of what was clicked; None beside everything."""
+    points = event["selection"]["points"]
+    data = next((point["customdata"] for point in points if point.get("customdata") is not None), None)
+    return None if data is None else (int(data[0]), int(data[1]))
+
+
 def _clicked(chart: str) -> None:
     """A click on a cell or a bar takes that one block out; several are picked on the strip."""
-    points = st.session_state[chart]["selection"]["points"]
-    data = next((point["customdata"] for point in points if point.get("customdata") is not None), None)
-    if data is None:
-        return
-    st.session_state["strip_importance"] = [int(data[0])]
-    st.session_state["timestep"] = int(data[1]) if chart == "heatmap" else None
+    cell = cell_of(st.session_state[chart])
+    if cell is not None:
+        st.session_state["strip_importance"] = [cell[0]]
+        st.session_state["timestep"] = cell[1] if chart == "heatmap" else None
 
 
 def _notes(result: dict, signed: bool, limit: float) -> None:

@@ -4,7 +4,7 @@ import html
 
 from engine.evaluation.protocol import Protocol
 
-_EFFICIENCY = {"parameters": "Parameters", "macs": "MACs of one forward", "images_per_second": "Images per second"}
+_EFFICIENCY = {"parameters": "Parameters", "macs": "MACs of one forward", "images_per_second": "Images a second, one forward"}
 
 
 def differences(first: dict, second: dict) -> list[str]:
@@ -12,20 +12,43 @@ def differences(first: dict, second: dict) -> list[str]:
     return Protocol(**first["protocol"]).differences(Protocol(**second["protocol"]))
 
 
-def table(first: dict, second: dict, *, names: tuple[str, str]) -> str:
+def timed_together(first: dict, second: dict, *, intact: bool) -> tuple[dict, dict]:
+    """The efficiency of both. Where the first is the intact model, as timed in turns with the second: a busy machine
+    then slowed both alike."""
+    before = second.get("efficiency_of_intact") if intact else None
+    return before or first.get("efficiency") or {}, second.get("efficiency") or {}
+
+
+def table(first: dict, second: dict, *, names: tuple[str, str], intact: bool) -> str:
+    """``intact``: the first is the model before anything was dropped."""
     rows = []
     if not differences(first, second):
         rows += [_fidelity(name, first, second) for name in first["fidelity"] if name in second["fidelity"]]
-    rows += _efficiency(first.get("efficiency") or {}, second.get("efficiency") or {})
+    rows += _efficiency(*timed_together(first, second, intact=intact))
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in ("", *names, "change"))
     return f'<div class="ep-scroll"><table class="ep-table"><tr>{heads}</tr>{"".join(rows)}</table></div>'
+
+
+def headline(first: dict, second: dict, *, depths: tuple[int, int], intact: bool) -> str:
+    """The comparison in one sentence."""
+    before, after = timed_together(first, second, intact=intact)
+    parts = [f"<b>{depths[0]} → {depths[1]} blocks</b>"]
+    if "latency_ms" in before and "latency_ms" in after:
+        parts.append(f"<b>{before['latency_ms']['median'] / after['latency_ms']['median']:.2f}× faster</b> as measured")
+    name = next((name for name in first["fidelity"] if name in second["fidelity"]), None)
+    if name and not differences(first, second):
+        values = first["fidelity"][name], second["fidelity"][name]
+        verdict = {0: "worse", 1: "better", None: "no clear difference, the intervals overlap"}[better(name, *values)]
+        parts.append(f"{html.escape(name)} {_number(values[0])} → {_number(values[1])} ({verdict})")
+    return f'<p class="ep-say">{" · ".join(parts)}</p>'
 
 
 def protocol_lines(first: dict, second: dict) -> str:
     """How the numbers were measured; where that differs, which fields and why there is no common column."""
     differing = differences(first, second)
     if not differing:
-        return f'<p class="ep-note">Measured with: {html.escape(Protocol(**first["protocol"]).label())}</p>'
+        notes = "".join(f"<br>{html.escape(note)}" for note in second.get("warnings", []))
+        return f'<p class="ep-note">Measured with: {html.escape(Protocol(**first["protocol"]).label())}.{notes}</p>'
     mine, theirs = first["protocol"], second["protocol"]
     words = ", ".join(f"{name} ({mine[name]} against {theirs[name]})" for name in differing)
     return (
@@ -90,12 +113,12 @@ def _row(title: str, *cells: str) -> str:
 
 
 def _count(value: float) -> str:
-    for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+    for size, letter in ((1e9, " G"), (1e6, " M")):
         if value >= size:
             return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+    return f"{value:,.0f}"
 
 
 def _number(value: float | dict) -> str:
     value = value["value"] if isinstance(value, dict) else value
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return (f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}").replace("-", "−")

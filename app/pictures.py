@@ -5,7 +5,6 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import streamlit as st
@@ -16,8 +15,8 @@ from engine.data.bundled import bundled_data
 
 @dataclass(frozen=True)
 class Pair:
-    intact: bytes  # PNG
-    pruned: bytes  # PNG
+    first: bytes  # PNG
+    second: bytes  # PNG
     caption: str
 
 
@@ -36,22 +35,28 @@ def img(content: bytes, alt: str, *, css: str = "") -> str:
     return f'<img class="{css}" src="{data_uri(content)}" alt="{html.escape(alt, quote=True)}">'
 
 
-def pairs(shown: Sequence[Pair], *, intact: str = "intact", pruned: str = "pruned", css: str = "") -> str:
-    """Two pictures above each other, drawn from the same seed. ``css``: "eight" for two rows of four, "old" to grey
-    them while newer ones are made."""
+def pairs(
+    shown: Sequence[Pair], *, names: tuple[str, str], looks: tuple[str, str] = ("intact", "pruned"), css: str = ""
+) -> str:
+    """Two pictures above each other, drawn from the same seed. ``looks`` colours their edges; ``css``: "eight" for two
+    rows of four, "old" to grey them while newer ones are made."""
     figures = "".join(
-        f"<figure>{img(pair.intact, f'{intact}, {pair.caption}', css='intact')}"
-        f"{img(pair.pruned, f'{pruned}, {pair.caption}', css='pruned')}"
+        f"<figure>{img(pair.first, f'{names[0]}, {pair.caption}', css=looks[0])}"
+        f"{img(pair.second, f'{names[1]}, {pair.caption}', css=looks[1])}"
         f"<figcaption>{html.escape(pair.caption)}</figcaption></figure>"
         for pair in shown
     )
     return f'<div class="ep-pairs {css}">{figures}</div>'
 
 
-def film(file: Path, caption: str) -> str:
-    """A wide strip of pictures as one image."""
-    text = html.escape(caption)
-    return f'<div class="ep-film"><figure>{img(file.read_bytes(), caption)}<figcaption>{text}</figcaption></figure></div>'
+@st.cache_data(max_entries=32, show_spinner=False)
+def tiles(file: str, caption: str) -> str:
+    """A wide strip of square pictures, cut up and laid out in rows of eight."""
+    with Image.open(file) as strip:
+        side = strip.height
+        cut = [np.asarray(strip.convert("RGB").crop((x, 0, x + side, side))) for x in range(0, strip.width, side)]
+    images = "".join(img(png(picture), f"{caption}, picture {i}") for i, picture in enumerate(cut))
+    return f'<div class="ep-tiles">{images}</div><p class="ep-scale" style="margin-top:.5rem">{html.escape(caption)}</p>'
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -1,7 +1,7 @@
 """A pruning run on screen: where it is, what it decided and why, its loss and its pictures."""
 
 import html
-import re
+from pathlib import PurePosixPath
 
 import streamlit as st
 
@@ -35,7 +35,7 @@ def _watch(run_id: str, waiting: bool) -> None:
         st.rerun()
     _state(run, status)
     stages, events = run.stages(), jobs.train_events(run)
-    _strip(run, stages)
+    _strip(run, events, stages)
     _training(run, events, status)
     _decisions(events, stages)
     if len(stages) > 1:
@@ -54,7 +54,10 @@ def _state(run: Run, status: RunStatus) -> None:
         if right.button("Cancel", width="stretch", help="Stops at the next step. Finished stages are kept."):
             jobs.cancel(run.id)
     elif status.state == "done":
-        st.success("Finished. Every stage is kept in the run folder.")
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.success("Finished. Every stage is kept and survives closing the browser.")
+        if right.button("Compare", type="primary", width="stretch", help="Opens the pictures and numbers, before and after."):
+            st.switch_page("views/compare.py", query_params={"run": run.id})
     else:
         line = f"This run {'was ' if status.state != 'failed' else ''}{status.state}: {status.error or status.message}"
         (st.error if status.state == "failed" else st.warning)(line)
@@ -75,20 +78,26 @@ def _eta(seconds: float | None) -> str:
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-def _strip(run: Run, stages: list[Stage]) -> None:
-    """The blocks after the newest stage; before the first one, what is asked for."""
-    depth = stages[0].depth if stages else model_info(run.params["model"]).depth
-    if len(stages) > 1:
-        before, last = set(stages[-2].kept_blocks), set(stages[-1].kept_blocks)
-        shown = blocks.stage_strip(len(stages[0].kept_blocks), _renumbered(stages, last), _renumbered(stages, before - last))
-        st.html(shown + blocks.legend("pruned", "dropped", "gone"))
+def _strip(run: Run, events: list[dict], stages: list[Stage]) -> None:
+    """The blocks as they stand, and those that the stage under way takes out."""
+    if not stages:
+        depth = model_info(run.params["model"]).depth
+        shown = blocks.pruning_strip(depth, run.params.get("drop", []))
     else:
-        st.html(blocks.pruning_strip(depth, run.params.get("drop", [])) + blocks.legend("intact", "dropped"))
+        shown = blocks.stage_strip(stages[0], stages[-1], next_drop=_next_drop(run, events, stages))
+    st.html(shown + blocks.legend(shown))
 
 
-def _renumbered(stages: list[Stage], chosen: set[int]) -> list[int]:
-    """Places in the first stage's model, which may itself be a pruned one."""
-    return [place for place, block in enumerate(stages[0].kept_blocks) if block in chosen]
+def _next_drop(run: Run, events: list[dict], stages: list[Stage]) -> list[int]:
+    """Blocks that are decided on but whose stage isn't written yet."""
+    decisions = [event for event in events if event["event"] == "decision"]
+    if decisions and decisions[-1]["stage"] > stages[-1].number:
+        decision = decisions[-1]["decision"]
+        if decision["candidates"]:
+            return decision["candidates"][decision["chosen"]]["dropped"]
+    if len(stages) == 1:
+        return [stages[0].kept_blocks[place] for place in run.params.get("drop", [])]
+    return []
 
 
 def _training(run: Run, events: list[dict], status: RunStatus) -> None:
@@ -116,7 +125,7 @@ def _training(run: Run, events: list[dict], status: RunStatus) -> None:
 
 
 def _samples(run: Run, samples: list[dict]) -> None:
-    st.markdown("**What does it draw, step by step?**")
+    st.html('<p class="ep-question">What does it draw, step by step?</p>')
     names = [f"stage {event['stage']} · step {event['step']}" for event in samples]
     follow = "newest"
     chosen = follow
@@ -126,9 +135,9 @@ def _samples(run: Run, samples: list[dict]) -> None:
             help="The same seeds at each look. 'newest' follows the training.",
         )  # fmt: skip
     place = names.index(chosen) if chosen in names else -1
-    file = run.path / "progress" / re.sub(r".*/", "", samples[place]["picture"])
+    file = run.path / "progress" / PurePosixPath(samples[place]["picture"]).name
     if file.exists():
-        st.html(pictures.film(file, f"Drawn at {names[place]}, the same seeds each time"))
+        st.html(pictures.tiles(str(file), f"Drawn at {names[place]}, the same seeds each time"))
 
 
 def _decisions(events: list[dict], stages: list[Stage]) -> None:
@@ -136,13 +145,16 @@ def _decisions(events: list[dict], stages: list[Stage]) -> None:
     decisions = {stage.number: stage.info["decision"] for stage in stages if stage.info.get("decision")}
     decisions |= {event["stage"]: event["decision"] for event in events if event["event"] == "decision"}
     for number, decision in sorted(decisions.items()):
+        if not decision["candidates"]:
+            st.html(f'<p class="ep-note">Stage {number}: {html.escape(decision["reason"])}</p>')
+            continue
         with st.expander(f"Stage {number}: {decision['reason']}", expanded=len(decisions) == 1):
             st.html(_decision_table(decision))
 
 
 def _decision_table(decision: dict) -> str:
-    weights, rows = decision.get("weights", {}), ""
-    for candidate in decision.get("candidates", []):
+    weights, rows = decision["weights"], ""
+    for index, candidate in enumerate(decision["candidates"]):
         ranks = candidate.get("ranks") or {}
         cells = [
             str(candidate["num_dropped"]),
@@ -152,11 +164,8 @@ def _decision_table(decision: dict) -> str:
             _cell(candidate.get("zico"), 1, ""), _place(ranks, "zico"),
             _cell(candidate.get("total"), 1, ""),
         ]  # fmt: skip
-        css = ' class="chosen"' if candidate["num_dropped"] == decision.get("chosen") else ""
+        css = ' class="chosen"' if index == decision["chosen"] else ""
         rows += f"<tr{css}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-    if not rows:
-        scores = ", ".join(f"{block}: {score:.4f}" for block, score in decision.get("scores", {}).items())
-        return f'<p class="ep-note">{html.escape(decision["mode"])}. {"CED of each block: " + scores if scores else ""}</p>'
     heads = ["drops", "blocks", "MACs", "rank", "NTK condition", "rank", "ZiCo", "rank", "vote"]
     note = " · ".join(f"{name} counts {weight:g}" for name, weight in weights.items())
     return (
@@ -178,7 +187,8 @@ def _outcome(run: Run, stages: list[Stage]) -> None:
     st.subheader("Before and after", anchor=False)
     before, after = stages[0].metrics(), stages[-1].metrics()
     if before and after:
-        st.html(metrics_table.table(before, after, names=("intact", f"stage {stages[-1].number}")))
+        st.html(metrics_table.table(before, after, names=("intact", f"stage {stages[-1].number}"), intact=True))
+        st.html(metrics_table.protocol_lines(before, after))
     st.page_link(
         "views/compare.py", label="Compare the pictures, seed by seed →", query_params={"run": run.id},
         help="Opens the paired gallery of this run.",

@@ -19,7 +19,7 @@ class Palette:
     missing: str
 
 
-LIGHT = Palette("#2F66A9", "#0B857A", "#C26A1E", "#1D2430", "#6A7280", "#E4E0D8", "#EFECE6")
+LIGHT = Palette("#2F66A9", "#0B857A", "#B5601A", "#1D2430", "#5D6572", "#E4E0D8", "#EFECE6")
 DARK = Palette("#79AEEF", "#3FC5B5", "#F0A04F", "#E7EAEE", "#9AA3B0", "#2C333E", "#222933")
 
 
@@ -70,16 +70,18 @@ h1 {{ letter-spacing: -0.015em; }}
 .ep-legend .dropped {{ background: var(--hatch); border: 1.5px dashed var(--dropped); }}
 .ep-legend .gone {{ border: 1.5px dotted var(--muted); }}
 
-.ep-pairs {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(104px, 1fr)); gap: 16px 14px; }}
+.ep-pairs {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(96px, 1fr)); gap: 16px 14px; }}
 .ep-pairs.eight {{ grid-template-columns: repeat(4, 1fr); }}
 .ep-pairs figure {{ margin: 0; }}
 .ep-pairs img, .ep-thumbs img {{ width: 100%; aspect-ratio: 1; image-rendering: pixelated; display: block;
   border-radius: 8px; background: var(--soft); }}
-.ep-pairs .intact {{ border-bottom: 4px solid var(--intact); }}
-.ep-pairs .pruned {{ border-bottom: 4px solid var(--pruned); margin-top: 6px; }}
+.ep-pairs img {{ border-bottom: 4px solid var(--intact); }} .ep-pairs img + img {{ margin-top: 6px; }}
+.ep-pairs img.pruned {{ border-bottom-color: var(--pruned); }}
 .ep-pairs.old {{ opacity: .45; }}
-.ep-pairs figcaption {{ font-size: .8rem; color: var(--muted); margin-top: .3rem; text-align: center; }}
+.ep-pairs figcaption {{ font-size: .77rem; line-height: 1.3; color: var(--muted); margin-top: .3rem; text-align: center; }}
 .ep-thumbs {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(56px, 1fr)); gap: 6px; }}
+.ep-tiles {{ display: grid; grid-template-columns: repeat(8, 1fr); gap: 6px; }}
+.ep-tiles img {{ width: 100%; aspect-ratio: 1; image-rendering: pixelated; border-radius: 6px; display: block; }}
 .ep-film img {{ width: 100%; image-rendering: pixelated; border-radius: 10px; display: block; }}
 .ep-film figcaption {{ font-size: .84rem; color: var(--muted); margin-top: .4rem; }} .ep-film figure {{ margin: 0; }}
 

@@ -7,10 +7,11 @@ import streamlit as st
 
 from app import address, blocks, charts, jobs, metrics_table, pictures
 from app.style import palette
+from engine.evaluation.report import render_report
 from engine.models.bundled import read_model_info
 from engine.runs.store import Run, Stage
 
-PAIRS_ON_A_PAGE = 24
+PAIRS_ON_A_PAGE = 20
 _ALL = "all classes"
 
 
@@ -37,8 +38,12 @@ def page() -> None:
     if first is second:
         st.info("Both sides show the same stage. Choose two to compare." if len(stages) > 1 else
                 "This run has one stage so far; there is nothing to set beside it yet.")  # fmt: skip
-    _numbers(run, stages, first, second)
+    before, after = first.metrics(), second.metrics()
+    if before and after and first is not second:
+        depths = first.depth, second.depth
+        st.html(metrics_table.headline(before, after, depths=depths, intact=first.number == min(stages)))
     _gallery(first, second)
+    _numbers(run, stages, first, second)
 
 
 def _two_stages(stages: dict[int, Stage]) -> tuple[Stage, Stage]:
@@ -56,13 +61,10 @@ def _two_stages(stages: dict[int, Stage]) -> tuple[Stage, Stage]:
 
 
 def _strips(stages: dict[int, Stage], first: Stage, second: Stage) -> None:
-    whole = list(stages[min(stages)].kept_blocks)
-    place = {block: i for i, block in enumerate(whole)}
-    for column, stage in zip(st.columns(2, gap="medium"), (first, second), strict=True):
-        parent = stages.get(stage.info.get("parent"), stage)
-        dropped = [place[block] for block in parent.kept_blocks if block not in stage.kept_blocks]
-        column.html(blocks.stage_strip(len(whole), [place[block] for block in stage.kept_blocks], dropped))
-    st.html(blocks.legend("intact", "pruned", "dropped", "gone"))
+    strips = [blocks.stage_strip(stages[min(stages)], stage) for stage in (first, second)]
+    for column, shown in zip(st.columns(2, gap="medium"), strips, strict=True):
+        column.html(shown)
+    st.html(blocks.legend(*strips))
 
 
 def _numbers(run: Run, stages: dict[int, Stage], first: Stage, second: Stage) -> None:
@@ -71,18 +73,25 @@ def _numbers(run: Run, stages: dict[int, Stage], first: Stage, second: Stage) ->
     if not before or not after:
         st.info("One of these stages has not been evaluated, so there are pictures but no scores.")
         return
-    st.html(metrics_table.table(before, after, names=(f"stage {first.number}", f"stage {second.number}")))
+    st.html(metrics_table.table(before, after, names=(f"stage {first.number}", f"stage {second.number}"),
+                                intact=first.number == min(stages)))  # fmt: skip
     st.html(metrics_table.protocol_lines(before, after))
     if second.depth < first.depth:
         st.html(
             f'<p class="ep-note">Depth bound: {first.depth} → {second.depth} blocks can be at most '
             f"{first.depth / second.depth:.2f}× faster, because everything outside the blocks still takes its time.</p>"
         )
-    st.download_button(
-        "JSON", lambda: jobs.as_json({"run": run.id, first.number: before, second.number: after}),
-        file_name=f"{run.id}-{first.number}-{second.number}.json", mime="application/json", on_click="ignore",
-        type="tertiary", help="Both sets of numbers with their protocols.",
-    )  # fmt: skip
+    with st.container(horizontal=True):
+        st.download_button(
+            "JSON", lambda: jobs.as_json({"run": run.id, first.number: before, second.number: after}),
+            file_name=f"{run.id}-{first.number}-{second.number}.json", mime="application/json", on_click="ignore",
+            type="tertiary", help="Both sets of numbers with their protocols.",
+        )  # fmt: skip
+        if run.kind == "prune":
+            st.download_button(
+                "Report", lambda: render_report(run, list(stages.values())), file_name=f"{run.id}.html", mime="text/html",
+                on_click="ignore", type="tertiary", help="The whole run as one page to keep or send; needs no server.",
+            )  # fmt: skip
     _over_stages(stages)
 
 
@@ -105,27 +114,35 @@ def _gallery(first: Stage, second: Stage) -> None:
     if sides[0] is None or sides[1] is None:
         st.info("One of these stages kept no pictures; evaluate it to draw some.")
         return
-    class_names = read_model_info(first.path).class_names
+    class_names = read_model_info(second.path).class_names
     (left, labels, seeds), (right, other_labels, other_seeds) = sides
     where = {key: i for i, key in enumerate(zip(other_seeds.tolist(), other_labels.tolist(), strict=True))}
     keys = list(zip(seeds.tolist(), labels.tolist(), strict=True))
     shown = [i for i, key in enumerate(keys) if key in where]
-    chosen = st.selectbox("Class", [_ALL, *class_names], help="Show the pictures of one class only.", key="compare_class")
+    pick, turn = st.columns([1, 2], vertical_alignment="bottom", gap="medium")
+    chosen = pick.selectbox(
+        "Class", [_ALL, *class_names], help="Show the pictures of one class only.", key="compare_class"
+    )
     if chosen != _ALL:
         shown = [i for i in shown if labels[i] == class_names.index(chosen)]
     if not shown:
         st.info("These two stages share no seed of this class; choose another class or other stages.")
         return
     num_pages = math.ceil(len(shown) / PAIRS_ON_A_PAGE)
-    number = st.pagination(num_pages, key=f"gallery_{chosen}") if num_pages > 1 else 1
+    number = turn.pagination(num_pages, key=f"gallery_{chosen}") if num_pages > 1 else 1
     names = f"stage {first.number}", f"stage {second.number}"
-    st.html(f'<p class="ep-legend"><span><i class="intact"></i>{names[0]}, above</span><span><i class="pruned"></i>'
-            f"{names[1]}, below, from the same seed</span></p>")  # fmt: skip
+    st.html(f'<p class="ep-legend"><span><i class="{_look(first)}"></i>{names[0]}, above</span>'
+            f'<span><i class="{_look(second)}"></i>{names[1]}, below, from the same seed</span></p>')  # fmt: skip
     page = shown[(number - 1) * PAIRS_ON_A_PAGE : number * PAIRS_ON_A_PAGE]
     st.html(pictures.pairs(
         [_pair(left[i], right[where[keys[i]]], f"{class_names[labels[i]]} · seed {seeds[i]}") for i in page],
-        intact=names[0], pruned=names[1],
+        names=names, looks=(_look(first), _look(second)),
     ))  # fmt: skip
+
+
+def _look(stage: Stage) -> str:
+    """A stage counts as intact until something was dropped."""
+    return "pruned" if stage.number else "intact"
 
 
 def _pair(left: np.ndarray, right: np.ndarray, caption: str) -> pictures.Pair:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from app import address, blocks, jobs, prune_watch
+from app.errors import show
 from engine.errors import EngineError
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
@@ -46,7 +47,7 @@ def _run_on_screen() -> Run | None:
         try:
             return jobs.open_run(jobs.workspace(), asked)
         except EngineError as error:
-            st.error(str(error))
+            show(str(error))
             address.remember(run="new")
             return None
     return jobs.last_prune()
@@ -94,7 +95,8 @@ def _by_rank(info: ModelInfo, data: str) -> list[int]:
         help="The least important go first.",
     )  # fmt: skip
     drop = sorted(result["order"][:num])
-    st.html(blocks.pruning_strip(info.depth, drop) + blocks.legend("intact", "dropped"))
+    shown = blocks.pruning_strip(info.depth, drop)
+    st.html(shown + blocks.legend(shown))
     st.html(f'<p class="ep-note">Ranked by CED on <b>{result["variable"]}</b>, measured on {data}.</p>')
     return drop
 

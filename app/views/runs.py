@@ -1,5 +1,6 @@
 """Runs: everything that was asked of the engine, newest first."""
 
+import html
 import math
 from datetime import datetime
 
@@ -49,7 +50,7 @@ def _table(found: list[RunSummary]) -> RunSummary | None:
             "Progress": [s.progress for s in shown],
             "When": [datetime.fromtimestamp(s.created) for s in shown],
             "Stages": [s.num_stages for s in shown],
-            "Size (MB)": [_megabytes(s) for s in shown],
+            "Size": [_bytes(s) for s in shown],
         }
     )
     event = st.dataframe(
@@ -58,7 +59,7 @@ def _table(found: list[RunSummary]) -> RunSummary | None:
             "Progress": st.column_config.ProgressColumn(min_value=0, max_value=1, format="percent"),
             "When": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
             "Title": st.column_config.TextColumn(width="large"),
-            "Size (MB)": st.column_config.NumberColumn(format="%.1f"),
+            "Size": st.column_config.NumberColumn(format="bytes"),
         },
         alt="All runs with their state and progress",
     )  # fmt: skip
@@ -72,9 +73,9 @@ def _table(found: list[RunSummary]) -> RunSummary | None:
     return next((s for s in found if s.id == asked), None)
 
 
-def _megabytes(summary: RunSummary) -> float:
+def _bytes(summary: RunSummary) -> int:
     finished = summary.state in ("done", "cancelled")
-    return _size(str(jobs.workspace().runs / summary.id), summary.state if finished else summary.progress) / 1e6
+    return _size(str(jobs.workspace().runs / summary.id), summary.state if finished else summary.progress)
 
 
 @st.cache_data(max_entries=2000, ttl=600, show_spinner=False)
@@ -86,7 +87,7 @@ def _size(path: str, changes_with: object) -> int:
 def _details(summary: RunSummary) -> None:
     st.subheader(summary.title, anchor=False)
     if summary.message:
-        st.html(f'<p class="ep-note">{summary.state}: {summary.message}</p>')
+        st.html(f'<p class="ep-note">{summary.state}: {html.escape(summary.message)}</p>')
     run = jobs.readable(summary.id)
     with st.container(horizontal=True, vertical_alignment="center"):
         if run is not None:
@@ -140,14 +141,9 @@ def _actions(summary: RunSummary) -> None:
 
 def _strip(run: Run) -> None:
     stages = run.stages()
-    if not stages:
-        return
-    whole = list(stages[0].kept_blocks)
-    for stage, before in zip(stages, [stages[0], *stages], strict=False):
-        dropped = [i for i, block in enumerate(whole) if block in set(before.kept_blocks) - set(stage.kept_blocks)]
-        kept = [i for i, block in enumerate(whole) if block in stage.kept_blocks]
-        st.html(f'<p class="ep-note">Stage {stage.number} · {stage.title}</p>'
-                + blocks.stage_strip(len(whole), kept, dropped, small=True))  # fmt: skip
+    for stage in stages:
+        st.html(f'<p class="ep-note">Stage {stage.number} · {html.escape(stage.title)}</p>'
+                + blocks.stage_strip(stages[0], stage, small=True))  # fmt: skip
 
 
 page()

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from engine.data.bundled import Data
 from engine.models.model import Model
+from engine.runs.workspace import write_bytes_atomically
 
 
 def encoded(model: Model, data: Data, *, cache: Path | None = None) -> torch.Tensor:
@@ -21,7 +22,5 @@ def encoded(model: Model, data: Data, *, cache: Path | None = None) -> torch.Ten
             file.unlink()
     latents = model.encode(data.images)
     if file:
-        partial = file.with_suffix(".partial")
-        save_file({"latents": latents}, partial)
-        partial.replace(file)
+        write_bytes_atomically(file, save({"latents": latents}))
     return latents

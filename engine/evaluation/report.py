@@ -94,7 +94,9 @@ def _settings(run: Run) -> str:
     shown = []
     for key, value in run.params.items():
         parts = value.items() if isinstance(value, dict) else [("", value)]
-        text = ", ".join(f"{name} {part}".strip() for name, part in parts)
+        text = ", ".join(f"{name} {part}".strip() for name, part in parts if part not in (None, "", []))
+        if not text:
+            continue
         shown.append(f"<dt>{escape(str(key))}</dt><dd>{escape(text)}</dd>")
     return f"<h2>What was asked for</h2><dl>{''.join(shown)}</dl>"
 

@@ -41,7 +41,7 @@ class Autoencoder:
             encoded = self.module.encode(pixels)
             latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
             chunks.append(((latents - shift) * scale).float().cpu())
-        return torch.cat(chunks)
+        return torch.cat(chunks).contiguous()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> np.ndarray:

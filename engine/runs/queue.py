@@ -86,13 +86,16 @@ def cancel_run(workspace: Workspace, run_id: str) -> None:
     run = open_run(workspace, run_id)
 
     def cancel(table: sqlite3.Connection) -> None:
-        state = run.status().state
-        waiting = table.execute("DELETE FROM runs WHERE id = ? AND state = 'queued'", (run_id,)).rowcount
+        status = run.status()
+        table.execute("DELETE FROM runs WHERE id = ? AND state = 'queued'", (run_id,))
         claimed = table.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
-        if state == "queued" and (waiting or not claimed):
+        if status.state == "queued" and not claimed:
             run.update(state="cancelled", message="cancelled before it began")
-        elif state not in FINISHED_STATES:
+        elif status.state not in FINISHED_STATES:
             run.request_cancel()
+            at_work = {worker.doing for worker in _live_workers(table)}
+            if status.state in ACTIVE_STATES and run_id not in at_work and not _is_at_work(status):
+                interrupt(run, "its process is gone")  # nobody is left to see the request
 
     _transact(workspace, cancel)
 
@@ -219,10 +222,23 @@ def finish_preview(workspace: Workspace, key: str, result: dict[str, Any]) -> No
 
 
 def num_waiting(workspace: Workspace) -> tuple[int, int]:
-    """Previews and runs that wait; cheap enough to ask ten times a second."""
+    """Previews and runs that wait."""
     waiting = "(SELECT COUNT(*) FROM {} WHERE state = 'queued')"
     counts = f"SELECT {waiting.format('previews')}, {waiting.format('runs')}"
     return _read(workspace, lambda table: table.execute(counts).fetchone())
+
+
+def table_mark(workspace: Workspace) -> tuple[tuple[int, int, int] | None, ...]:
+    """Another one whenever somebody has written to the table: a small part of the price of asking it."""
+    marks = []
+    for file in (workspace.queue_file, workspace.queue_file.with_name("queue.sqlite-wal")):
+        try:
+            about = os.stat(file)
+        except OSError:  # no such file; anything worse is noticed by whoever asks the table itself
+            marks.append(None)
+        else:
+            marks.append((about.st_ino, about.st_size, about.st_mtime_ns))
+    return tuple(marks)
 
 
 def _read_result(file: Path) -> dict[str, Any]:
@@ -317,8 +333,9 @@ def recover(workspace: Workspace, worker_id: str) -> None:
 
     Called by worker ``worker_id`` while it is answering nothing, so what it claimed and didn't answer is given up too.
     """
-    at_work = {worker.doing for worker in live_workers(workspace)}
-    for summary in list_runs(workspace):
+    summaries = list_runs(workspace)
+    at_work = {worker.doing for worker in live_workers(workspace)}  # asked last: a run just begun must be in it
+    for summary in summaries:
         if summary.state in ACTIVE_STATES and summary.id not in at_work:
             run = open_run(workspace, summary.id)
             if not _is_at_work(run.status()):

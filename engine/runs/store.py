@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import AssetError, EngineError, InputError
+from engine.errors import AssetError, EngineError, InputError, WorkspaceError
 from engine.runs.workspace import (
     Workspace,
     encode_json,
@@ -257,22 +257,25 @@ class RunSummary:
     num_stages: int
 
 
-def create_run(workspace: Workspace, *, kind: str, title: str, params: dict[str, Any]) -> Run:
-    """A new run, in state "queued"; ``submit_run`` puts it in the queue. Raises WorkspaceError."""
+def create_run(workspace: Workspace, *, kind: str, title: str, params: dict[str, Any], path: Path | None = None) -> Run:
+    """A new run, in state "queued"; ``submit_run`` puts it in the queue. Raises WorkspaceError.
+
+    ``path``: a folder of the caller's choice outside the workspace, which must not exist yet.
+    """
     assert re.fullmatch(r"[a-z]+", kind), kind
     created = time.time()
-    folder = workspace.runs / f".new-{secrets.token_hex(8)}"
+    folder = (path.parent if path else workspace.runs) / f".new-{secrets.token_hex(8)}"
     with writing(folder):
         folder.mkdir(parents=True)
     try:
         prefix = f"{datetime.fromtimestamp(created, UTC):%Y%m%d-%H%M%S}-{kind}"
         write_json(folder / "status.json", asdict(RunStatus(state="queued", heartbeat=created)))
-        path = _free_name(workspace, prefix)
+        path = path or _free_name(workspace, prefix)
         config = {"schema": SCHEMA, "id": path.name, "kind": kind, "title": title, "created": created, "params": params}
         write_json(folder / "config.json", config)
         with writing(path):
             os.rename(folder, path)
-            sync_folder(workspace.runs)
+            sync_folder(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Run(path)
@@ -292,6 +295,10 @@ def list_runs(workspace: Workspace) -> list[RunSummary]:
         folders = [entry for entry in os.scandir(workspace.runs) if _RUN_ID.fullmatch(entry.name) and entry.is_dir()]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise WorkspaceError(
+            f"{workspace.runs} can't be read ({error.strerror}); check that the disk is there"
+        ) from error
     summaries = [summary for entry in folders if (summary := _summarise(Path(entry.path)))]
     return sorted(summaries, key=lambda summary: (summary.created, summary.id), reverse=True)
 

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from engine.errors import AssetError, EngineError, WorkspaceError
+from engine.errors import AssetError, EngineError
 from engine.runs import queue
 from engine.runs.queue import HEARTBEAT_SECONDS, PreviewRequest, WorkerInfo
 from engine.runs.store import FINISHED_STATES, Run, RunStatus
 from engine.runs.workspace import Workspace, encode_json, writing
 
 POLL_SECONDS = 0.1
+ASK_ANYWAY_SECONDS = 1.0  # a file system's clock may be too coarse to show two writes as two
 CANCEL_GRACE_SECONDS = 5.0  # for the run to see the request itself; then SIGTERM
 TERMINATE_GRACE_SECONDS = 3.0  # then SIGKILL
 SIGNAL_GRACE_SECONDS = 1.0  # for the loop to end by itself when the worker is told to stop
@@ -59,7 +60,8 @@ def run_worker(
     idle_exit: float | None = None,
     run_command: Sequence[str] = (sys.executable, "-m", "engine", "run"),
 ) -> None:
-    """Works until told to stop. Ends quietly at once when another worker has the device.
+    """Works until told to stop; a signal ends the whole process, with code 0. Ends quietly at once when another
+    worker has the device.
 
     ``once``: ends when nothing waits any more. ``idle_exit``: ends after so many seconds without a request. A run is
     started as ``run_command`` followed by its folder, ``--device`` and ``device``. Raises WorkspaceError.
@@ -72,6 +74,9 @@ def run_worker(
         worker = _Worker(workspace, device=device, lock=lock, run_command=run_command)
         with worker.heartbeat(), worker.signals():
             worker.work(once=once, idle_exit=idle_exit)
+    if worker.signalled:
+        logging.shutdown()
+        os._exit(0)  # all is tidy; the interpreter would take two more seconds to put torch away
 
 
 @contextmanager
@@ -116,7 +121,10 @@ class _Worker:
         self.beating = threading.Lock()
         self.child: _Child | None = None
         self.warm = False
+        self.table_mark: tuple | None = None
+        self.last_asked = 0.0
         self.complaint = ""
+        self.signalled = False
         self.stopping = threading.Event()
         self.ended = threading.Event()
         self.wake_up, self.wake_up_writer = os.pipe()
@@ -135,7 +143,7 @@ class _Worker:
                         last_recovery = time.monotonic()
                     busy = self.step()
                     self.complaint = ""
-                except WorkspaceError as error:  # a full disk may be emptied: keep what we have and try again
+                except EngineError as error:  # a full disk may be emptied: keep what we have and try again
                     self.complain(error)
                     self.stopping.wait(1.0)
                     continue
@@ -154,6 +162,10 @@ class _Worker:
         """One look at everything; True if there was something to do."""
         if self.child:
             self.watch_child()
+        mark, now = queue.table_mark(self.workspace), time.monotonic()
+        if mark == self.table_mark and now - self.last_asked < ASK_ANYWAY_SECONDS:
+            return False
+        self.table_mark, self.last_asked = mark, now
         num_previews, num_runs = queue.num_waiting(self.workspace)
         if num_previews and (request := queue.claim_next_preview(self.workspace, self.worker_id)):
             self.now_doing(self.doing or "preview")
@@ -271,7 +283,7 @@ class _Worker:
             if not self.stopping.is_set():
                 try:
                     self.beat()
-                except WorkspaceError as error:
+                except EngineError as error:
                     self.complain(error)
                 if not self.holds_lock():
                     logger.error("%s was replaced or removed; stopping", self.workspace.root)
@@ -283,7 +295,7 @@ class _Worker:
                 self.end()
                 os._exit(0)  # the loop is deep in a computation: nothing of it is worth waiting for
 
-    def complain(self, error: WorkspaceError) -> None:
+    def complain(self, error: EngineError) -> None:
         """Once, not every second: the log may be on the disk that is full."""
         if str(error) != self.complaint:
             logger.error("%s", error)
@@ -303,6 +315,7 @@ class _Worker:
             return
 
         def told_to_stop(number: int, frame: FrameType | None) -> None:
+            self.signalled = True
             self.stopping.set()
 
         before = {number: signal.signal(number, told_to_stop) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -324,7 +337,7 @@ class _Worker:
                     queue.interrupt(child.run, "the engine was stopped while this was running; resume it to go on")
                 self.settle(child)
             queue.remove_worker(self.workspace, self.worker_id)
-        except WorkspaceError as error:
+        except EngineError as error:
             logger.error("%s", error)
         logger.info("worker for %s ends", self.device)
 

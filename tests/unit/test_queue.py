@@ -119,6 +119,18 @@ def test_running_run_is_asked_to_stop(workspace: Workspace) -> None:
     assert run.status().state == "running"
 
 
+def test_run_whose_process_is_gone_is_cancelled_at_once(workspace: Workspace) -> None:
+    run = new_run(workspace)
+    claim_next_run(workspace, "w")
+    run.update(state="running", pid=None)
+    beat(workspace, worker(doing=run.id))
+    cancel_run(workspace, run.id)
+    assert run.status().state == "running"  # its worker will see to it
+    beat(workspace, worker(age=60, doing=run.id))
+    cancel_run(workspace, run.id)
+    assert run.status().state == "cancelled"
+
+
 def test_finished_run_stays_as_it_is(workspace: Workspace) -> None:
     run = new_run(workspace)
     claim_next_run(workspace, "w")
@@ -362,23 +374,26 @@ def test_damage_inside_the_table_is_noticed(workspace: Workspace) -> None:
     assert (workspace.root / "queue.sqlite.damaged").exists()
 
 
-def test_table_made_by_many_at_once(workspace: Workspace) -> None:
-    runs = [create_run(workspace, kind="ced", title="", params={}) for _ in range(8)]
-    failures: list[Exception] = []
+def test_table_made_by_many_at_once(tmp_path: Path) -> None:
+    """Nobody makes it a second time over what the first have written."""
+    lost = []
+    for attempt in range(10):
+        workspace = open_workspace(tmp_path / str(attempt))
+        together = threading.Barrier(6)
+        keys: list[str] = []
 
-    def submit(run: Run) -> None:
-        try:
-            submit_run(workspace, run)
-        except WorkspaceError as error:
-            failures.append(error)
+        def ask(n: int, workspace: Workspace = workspace, together: threading.Barrier = together) -> None:
+            together.wait()
+            keys.append(submit_preview(workspace, "drop", {"n": n}))  # noqa: B023 - joined before the next attempt
 
-    threads = [threading.Thread(target=submit, args=(run,)) for run in runs]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert {claim_next_run(workspace, "w").id for _ in runs} == {run.id for run in runs}
+        threads = [threading.Thread(target=ask, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(keys) == 6  # a thread that failed has none
+        lost += [key for key in keys if preview_result(workspace, key) is not None]
+    assert lost == []
 
 
 def test_vanished_workspace_is_one_line(tmp_path: Path) -> None:

@@ -1,0 +1,212 @@
+"""Makes the workspaces that the app's tests look at: run folders and models with made-up content, no torch needed.
+
+``python -m tests.app.fixtures FOLDER`` writes one to look at in a browser.
+"""
+
+import json
+import os
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from engine.evaluation.protocol import Protocol
+from engine.importance.config import CedConfig
+from engine.runs.store import Run, create_run
+from engine.runs.workspace import Workspace, open_workspace
+from engine.training.config import FinetuneConfig
+
+DEPTH, COLUMNS, NUM_IMAGES = 12, 10, 40
+SHAPES = ("circle", "ring", "square", "triangle", "star", "cross", "heart", "moon", "arrow", "hourglass")
+NETWORK = dict(
+    input_size=8, patch_size=2, in_channels=4, hidden_size=96, depth=DEPTH, num_heads=4, mlp_ratio=4.0,
+    num_classes=10, class_dropout_prob=0.1, learn_sigma=True,
+)  # fmt: skip
+
+
+def write_models(folder: Path) -> None:
+    """Descriptions of two bundled models, without weights."""
+    for name, process in (("demo-sit", "flow"), ("demo-dit", "diffusion")):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(model_config(process, depth=DEPTH)))
+
+
+def model_config(process: str, *, depth: int) -> dict:
+    return {
+        "process": process,
+        "network": {**NETWORK, "depth": depth},
+        "class_names": list(SHAPES),
+        "trained_on": "shapes",
+        "parent": None,
+    }
+
+
+def ced_result(config: CedConfig, *, model: str = "demo-sit", data: str = "shapes", done: int = COLUMNS) -> dict:
+    """As the engine writes it; columns from ``done`` on aren't there yet."""
+    rng = np.random.default_rng(1)
+    importance = 0.02 + 0.3 * rng.random(DEPTH)
+    delta = importance[:, None] * np.sin(np.linspace(0.4, 2.9, COLUMNS))[None, :]
+    delta[3] *= -1
+    ced = np.abs(delta).mean(1)
+    order = np.argsort(ced).tolist()
+    ranks = np.argsort(order)
+
+    def columns(values: np.ndarray) -> list:
+        return [[float(v) if k < done else None for k, v in enumerate(row)] for row in values]
+
+    return {
+        "model": model, "data": data, "variable": config.variable, "estimator": config.estimator,
+        "condition": config.condition, "protocol": asdict(config), "blocks": list(range(DEPTH)),
+        "timesteps": [float(t) if k < done else None for k, t in enumerate(np.linspace(0.95, 0.05, COLUMNS))],
+        "entropy": [1.0 if k < done else None for k in range(COLUMNS)], "entropy_without": columns(1 + delta),
+        "delta": columns(delta), "cell_low": columns(delta - 0.01), "cell_high": columns(delta + 0.01),
+        "ced": ced.tolist(), "ci_low": (ced - 0.01).tolist(), "ci_high": (ced + 0.01).tolist(),
+        "rank_low": [max(1, int(r)) for r in ranks], "rank_high": [min(DEPTH, int(r) + 2) for r in ranks],
+        "output_mse": columns(np.abs(delta) * 0.7), "order": order, "confidence": 0.9, "seconds": 3.2, "warnings": [],
+        "note": "",
+    }  # fmt: skip
+
+
+def add_ced(workspace: Workspace, *, state: str = "done", **asked: str) -> Run:
+    config = CedConfig(**asked)
+    params = {"model": "demo-sit", "data": "shapes", "config": asdict(config)}
+    run = create_run(workspace, kind="ced", title="CED of demo-sit on shapes", params=params)
+    if state == "done":
+        _write(run.path / "ced.json", ced_result(config))
+        run.update(state="done", progress=1.0, message="finished")
+    elif state == "running":
+        _write(run.progress_folder / "ced.json", ced_result(config, done=4))
+        run.update(state="running", progress=0.4, phase="scoring", message="column 4 of 10")
+    else:
+        run.update(state=state, error=f"the fixture {state}", message=f"the fixture {state}")
+    return run
+
+
+def add_prune(workspace: Workspace, *, state: str = "done", num_stages: int = 3) -> Run:
+    """12 → 10 → 8 → 6 blocks, adaptively."""
+    params = {
+        "model": "demo-sit", "data": "shapes", "target_depth": 6, "num_stages": 3,
+        "finetune": asdict(FinetuneConfig()), "protocol": asdict(Protocol()), "ced": asdict(CedConfig()),
+    }  # fmt: skip
+    run = create_run(workspace, kind="prune", title="demo-sit on shapes: 12 → 6 blocks", params=params)
+    order = ced_result(CedConfig())["order"]
+    for number in range(num_stages + 1):
+        dropped = order[2 * (number - 1) : 2 * number] if number else []
+        kept = [block for block in range(DEPTH) if block not in order[: 2 * number]]
+        decision = _decision(order[2 * number - 2 :], number) if number else None
+        if number:
+            run.append("decision", stage=number, decision=decision)
+            _train_events(run, number)
+        with run.new_stage(number) as folder:
+            _fill_stage(folder, number, kept, dropped, decision)
+        run.append("stage", stage=number)
+    if state == "running":
+        run.append("decision", stage=num_stages + 1, decision=_decision(order, num_stages + 1))
+        _train_events(run, num_stages + 1, num_steps=120)
+        run.update(state="running", progress=0.7, phase="recovery", message="step 120 of 300", eta_seconds=40.0)
+    elif state == "done":
+        run.update(state="done", progress=1.0, message="finished")
+    else:
+        run.update(state=state, progress=0.5, error=f"the fixture {state}", message=f"the fixture {state}")
+    return run
+
+
+def sample_images(number: int) -> np.ndarray:
+    """(N, 32, 32, 3): discs that lose contrast from stage to stage."""
+    rng = np.random.default_rng(3)
+    y, x = np.mgrid[:32, :32]
+    images = np.zeros((NUM_IMAGES, 32, 32, 3), np.uint8)
+    for image in images:
+        background, colour = rng.integers(0, 120, 3), rng.integers(120, 255, 3)
+        image[:] = background
+        image[(x - 16) ** 2 + (y - 16) ** 2 < rng.integers(40, 160)] = colour - (colour - background) * number // 6
+    return images
+
+
+def _fill_stage(folder: Path, number: int, kept: list[int], dropped: list[int], decision: dict | None) -> None:
+    info = {
+        "stage": number, "parent": number - 1 if number else None, "data": "shapes", "process": "flow",
+        "title": "intact" if not number else f"{len(kept)} of {DEPTH} blocks", "model": "demo-sit",
+        "kept_blocks": kept, "dropped_blocks": dropped, "depth": len(kept), "decision": decision,
+        "finetune": asdict(FinetuneConfig()) if number else None, "created": time.time(),
+        "train": {"num_steps": 300, "final_loss": 0.3, "seconds": 33.0} if number else None,
+    }  # fmt: skip
+    _write(folder / "stage.json", info)
+    _write(folder / "config.json", model_config("flow", depth=len(kept)))
+    labels, seeds = np.arange(NUM_IMAGES) % len(SHAPES), np.arange(NUM_IMAGES)
+    np.savez_compressed(folder / "samples.npz", arr_0=sample_images(number), labels=labels, seeds=seeds)
+    _write(folder / "metrics.json", metrics(number, len(kept)))
+
+
+def metrics(number: int, depth: int, **protocol: object) -> dict:
+    def around(value: float, half: float) -> dict:
+        return {"value": value, "low": value - half, "high": value + half}
+
+    efficiency = {
+        "parameters": 170_000 * depth, "macs": 2_600_000 * depth, "images_per_second": 9600.0 / depth,
+        "latency_ms": {"median": 0.8 * depth, "low": 0.7 * depth, "high": 1.0 * depth},
+        "batch_size": 8, "device": "cpu", "precision": "fp32",
+    }  # fmt: skip
+    return {
+        "protocol": asdict(Protocol(sampler="euler", **protocol)),
+        "fidelity": {
+            "FID (demo-cnn)": around(18.4 + 4 * number, 1.0),
+            "KID (demo-cnn)": around(0.010 + 0.001 * number, 0.004),
+            "class accuracy (demo-cnn)": around(0.97 - 0.02 * number, 0.008),
+        },
+        "noise_floor": {"FID (demo-cnn)": around(2.1, 0.2)},
+        "warnings": [],
+        "efficiency": efficiency,
+    }
+
+
+def _decision(order: list[int], number: int) -> dict:
+    candidates = [
+        {
+            "num_dropped": k, "dropped": sorted(order[:k]), "macs": 2_600_000 * (DEPTH - k), "seconds_per_step": 0.1,
+            "ntk": 40.0 + 5 * k, "zico": 900.0 - 30 * k, "ranks": {"cost": 4 - k, "ntk": k + 1, "zico": k + 1},
+            "total": 4 - k + 0.5 * (k + 1) + 0.5 * (k + 1),
+        }
+        for k in range(4)
+    ]  # fmt: skip
+    return {
+        "mode": "adaptive", "order": order, "scores": {str(block): 0.1 for block in order}, "candidates": candidates,
+        "weights": {"cost": 1.0, "ntk": 0.5, "zico": 0.5}, "chosen": 2,
+        "reason": f"dropping 2 blocks had the lowest vote in stage {number}",
+    }  # fmt: skip
+
+
+def _train_events(run: Run, stage: int, *, num_steps: int = 300) -> None:
+    rng = np.random.default_rng(stage)
+    for step in range(5, num_steps + 1, 5):
+        run.append(
+            "train", stage=stage, step=step, num_steps=300, loss=0.3 + 0.4 * float(np.exp(-step / 60)) + rng.normal(0, 0.01),
+            learning_rate=3e-4, images_per_second=1160.0,
+        )  # fmt: skip
+        if step % 60 == 0:
+            name = f"stage{stage}-step{step:06d}.png"
+            Image.fromarray(np.concatenate(list(sample_images(stage)[:16]), axis=1)).save(run.progress_folder / name)
+            run.append("samples", stage=stage, step=step, picture=f"progress/{name}")
+
+
+def _write(file: Path, content: dict) -> None:
+    file.write_text(json.dumps(content))
+
+
+def full_workspace(folder: Path) -> Workspace:
+    """One of each: a heatmap, a finished and a running and a failed pruning, a folder that isn't a run any more."""
+    workspace = open_workspace(folder)
+    add_ced(workspace)
+    add_prune(workspace)
+    add_prune(workspace, state="failed", num_stages=1)
+    running = add_prune(workspace, state="running", num_stages=1)
+    running.update(pid=os.getpid())
+    (workspace.runs / "20260101-000000-prune-dead").mkdir()
+    return workspace
+
+
+if __name__ == "__main__":
+    full_workspace(Path(sys.argv[1]))

@@ -1,0 +1,114 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from engine.errors import InputError, TrainingDiverged
+from engine.process import make_process
+from engine.training.config import FinetuneConfig
+from engine.training.finetune import Trainer, finetune
+from tests.conftest import make_network
+
+CONFIG = FinetuneConfig(num_steps=6, batch_size=8, learning_rate=1e-3, ema_decay=0.9)
+
+
+def make_trainer(config: FinetuneConfig = CONFIG, *, process: str = "flow", teacher=None, scale: float = 1.0) -> Trainer:
+    generator = torch.Generator().manual_seed(7)
+    return Trainer(
+        make_network(drop_sigma=process == "flow", gate_std=0.05),
+        make_process(process),
+        latents=scale * torch.randn(40, 4, 8, 8, generator=generator),
+        labels=torch.randint(0, 10, (40,), generator=generator),
+        config=config,
+        teacher=teacher,
+    )
+
+
+@pytest.mark.parametrize("process", ["flow", "diffusion"])
+def test_training_lowers_the_loss(process):
+    trainer = make_trainer(replace(CONFIG, num_steps=60, batch_size=32, learning_rate=3e-3), process=process)
+    losses = [step.loss for step in finetune(trainer)]
+    assert sum(losses[-10:]) < 0.97 * sum(losses[:10])
+
+
+def test_going_on_from_saved_state_repeats_the_unbroken_run_bit_for_bit():
+    whole = make_trainer()
+    list(finetune(whole))
+    first = make_trainer()
+    steps = finetune(first)
+    for _ in range(3):
+        next(steps)
+    saved = {name: value.clone() for name, value in first.state_dict().items()}
+    second = make_trainer()
+    second.load_state_dict(saved)
+    assert [step.step for step in finetune(second)] == [4, 5, 6]
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+    assert any(name.startswith("exp_avg_sq.") for name in saved)
+
+
+def test_restart_keeps_weights_and_moments_but_counts_from_zero():
+    first = make_trainer()
+    list(finetune(first))
+    second = make_trainer()
+    second.load_state_dict(first.state_dict(), restart=True)
+    assert second.step == 0
+    name = "exp_avg.blocks.0.attn.qkv.weight"
+    assert torch.equal(second.state_dict()[name], first.state_dict()[name])
+    assert len(list(finetune(second))) == 6
+
+
+def test_the_average_lags_behind_and_has_all_of_the_networks_names():
+    trainer = make_trainer()
+    start = {name: value.clone() for name, value in trainer.network.state_dict().items()}
+    list(finetune(trainer))
+    averaged, now = trainer.ema_state_dict(), trainer.network.state_dict()
+    assert averaged.keys() == now.keys()
+    name = "blocks.0.mlp.fc1.weight"
+    assert 0 < (averaged[name] - start[name]).norm() < (now[name] - start[name]).norm() * 1.5
+    assert not torch.equal(averaged[name], now[name])
+    assert torch.equal(now["pos_embed"], start["pos_embed"])  # fixed
+
+
+def test_labels_are_dropped_at_the_configured_rate():
+    trainer = make_trainer(replace(CONFIG, batch_size=4000, label_dropout=0.1))
+    _, _, _, y = trainer._draw()
+    assert (y == 10).float().mean().item() == pytest.approx(0.1, abs=0.02)
+
+
+def test_distillation_pulls_the_output_towards_the_teachers():
+    teacher = make_network(seed=5, gate_std=0.3, drop_sigma=True)
+    x, t, y = torch.randn(8, 4, 8, 8), torch.rand(8), torch.zeros(8, dtype=torch.long)
+    distances = []
+    for weight in (0.0, 50.0):
+        config = replace(CONFIG, num_steps=40, learning_rate=3e-3, distill_weight=weight)
+        trainer = make_trainer(config, teacher=teacher)
+        list(finetune(trainer))
+        with torch.no_grad():
+            distances.append((trainer.network(x, t, y) - teacher(x, t, y)).square().mean().item())
+    assert distances[1] < distances[0]
+
+
+def test_a_loss_that_is_not_finite_stops_with_one_line_and_keeps_the_weights():
+    trainer = make_trainer(scale=float("inf"))
+    before = trainer.network.blocks[0].attn.qkv.weight.clone()
+    with pytest.raises(TrainingDiverged, match="learning rate"):
+        trainer.train_step()
+    assert torch.equal(trainer.network.blocks[0].attn.qkv.weight, before)
+
+
+def test_learning_rate_warms_up_and_decays():
+    config = FinetuneConfig(num_steps=110, warmup_steps=10, learning_rate=1e-3, schedule="cosine")
+    assert config.learning_rate_at(0) == pytest.approx(1e-4)
+    assert config.learning_rate_at(10) == pytest.approx(1e-3)
+    assert config.learning_rate_at(60) == pytest.approx(5e-4)
+    assert config.learning_rate_at(110) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"num_steps": -1}, {"batch_size": 0}, {"learning_rate": 0}, {"schedule": "x"}, {"label_dropout": 1.0}, {"distill_weight": -1}],
+)
+def test_impossible_settings_are_refused(changes):
+    with pytest.raises(InputError):
+        FinetuneConfig(**changes)
