@@ -79,7 +79,7 @@ h1 {{ letter-spacing: -0.015em; }}
 .ep-pairs img.pruned {{ border-bottom-color: var(--pruned); }}
 .ep-pairs.old {{ opacity: .45; }}
 .ep-pairs figcaption {{ font-size: .77rem; line-height: 1.3; color: var(--muted); margin-top: .3rem; text-align: center; }}
-.ep-thumbs {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(56px, 1fr)); gap: 6px; }}
+.ep-thumbs {{ display: grid; grid-template-columns: repeat(8, 1fr); gap: 6px; }}
 .ep-tiles {{ display: grid; grid-template-columns: repeat(8, 1fr); gap: 6px; }}
 .ep-tiles img {{ width: 100%; aspect-ratio: 1; image-rendering: pixelated; border-radius: 6px; display: block; }}
 .ep-film img {{ width: 100%; image-rendering: pixelated; border-radius: 10px; display: block; }}
@@ -93,7 +93,8 @@ h1 {{ letter-spacing: -0.015em; }}
   font-size: .76rem; font-weight: 600; }}
 .ep-scroll {{ overflow-x: auto; }}
 .ep-table tr.chosen td {{ background: color-mix(in srgb, var(--pruned) 12%, transparent); }}
-.ep-facts {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: .8rem 1rem; margin: 0; padding: 0; }}
+.ep-facts {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(108px, 1fr)); gap: .8rem 1rem; margin: .4rem 0 !important; padding: 0 !important; }}
+.ep-facts div {{ margin: 0; }}
 .ep-facts dt {{ margin: 0 !important; font-weight: 400 !important; font-size: .8rem; color: var(--muted); }} .ep-facts dd {{ margin: 0 !important; font-size: 1.05rem; }}
 .ep-foot {{ border-top: 1px solid var(--line); padding-top: .7rem; font-size: .84rem; color: var(--muted); margin: 0; }}
 .ep-dot {{ display: inline-block; width: 8px; height: 8px; border-radius: 50%; margin-right: .45rem; }}

@@ -18,6 +18,8 @@ sys.path[:0] = [str(ASSETS), str(ASSETS.parent)]
 
 import draw  # noqa: E402
 
+from engine.assets import write_manifest  # noqa: E402
+
 SEED = 2511
 DATASETS = {
     "shapes": lambda: draw.shapes(1000, SEED),
@@ -64,6 +66,12 @@ def build_autoencoder() -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def build_features() -> None:
+    from train_features import train_features
+
+    train_features()
+
+
 def build_model(name: str) -> None:
     from train_models import train_model
 
@@ -78,6 +86,7 @@ MODELS = {
 }
 STEPS = {
     "data": (build_data, "data/textures.json"),
+    "features": (build_features, "features/demo-cnn.safetensors"),
     "autoencoder": (build_autoencoder, "autoencoder/diffusion_pytorch_model.safetensors"),
     **{name: (partial(build_model, name), f"models/{name}/config.json") for name in MODELS},
 }
@@ -97,6 +106,7 @@ def main() -> None:
             print(f"{name}: already there")
             continue
         build()
+        write_manifest()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def shapes(num_per_class: int, seed: int) -> Drawn:
 
 
 def digits() -> Drawn:
-    """scikit-learn's 1,797 handwritten digits (UCI "Optical recognition of handwritten digits"), 8×8 scaled to 32×32."""
+    """scikit-learn's 1,797 handwritten digits (UCI), 8×8 scaled to 32×32."""
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -134,14 +134,18 @@ def _glyph(letter: str, font_file: Path, rng: np.random.Generator) -> np.ndarray
     place = size / 2 + rng.uniform(-0.06, 0.06, 2) * size
     ImageDraw.Draw(layer).text(tuple(place), letter, fill=255, font=font, anchor="mm")
     layer = layer.rotate(rng.normal(0, 6), Image.Resampling.BICUBIC)
-    return _small(Image.composite(Image.new("RGB", layer.size, foreground), Image.new("RGB", layer.size, background), layer))
+    return _small(
+        Image.composite(Image.new("RGB", layer.size, foreground), Image.new("RGB", layer.size, background), layer)
+    )
 
 
 # A pattern maps coordinates turned into its own direction (u along, v across; one unit = one period) to 0…1.
 def _smooth_noise(u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     waves = sum(
         np.sin(2 * math.pi * (u * np.cos(a) + v * np.sin(a)) * f + p)
-        for a, f, p in zip(rng.uniform(0, 2 * math.pi, 6), rng.uniform(0.3, 0.9, 6), rng.uniform(0, 6.28, 6), strict=True)
+        for a, f, p in zip(
+            rng.uniform(0, 2 * math.pi, 6), rng.uniform(0.3, 0.9, 6), rng.uniform(0, 6.28, 6), strict=True
+        )
     )
     return 0.5 + waves / 7
 

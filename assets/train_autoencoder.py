@@ -42,7 +42,10 @@ def train_autoencoder(images: Tensor, *, num_steps: int, seed: int) -> Autoencod
         optimizer.step()
         schedule.step()
         if step % 100 == 0 or step == num_steps - 1:
-            print(f"autoencoder step {step}/{num_steps} loss {loss.item():.4f} mse {difference.square().mean():.5f}", flush=True)
+            print(
+                f"autoencoder step {step}/{num_steps} loss {loss.item():.4f} mse {difference.square().mean():.5f}",
+                flush=True,
+            )
     return _with_unit_latents(autoencoder.eval().to(memory_format=torch.contiguous_format), images)
 
 

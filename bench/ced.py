@@ -13,9 +13,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.importance.entropy import gaussian_entropy_of_variance  # noqa: E402
-from engine.importance.streams import outputs_without_each, outputs_without_each_naively  # noqa: E402
-from engine.models.dit import DiT, DiTConfig  # noqa: E402
+from engine.importance.entropy import gaussian_entropy_of_variance
+from engine.importance.streams import outputs_without_each, outputs_without_each_naively
+from engine.models.dit import DiT, DiTConfig
 
 MODELS = {
     "12 blocks, 16 tokens (the bundled models' size)": DiTConfig(

@@ -1,4 +1,4 @@
-"""NTK condition number from one backward against one backward per sample, both in one run: ``python bench/proxies.py``."""
+"""NTK condition number: one backward against one per sample, in one run: ``python bench/proxies.py``."""
 
 import argparse
 import sys
@@ -9,9 +9,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from engine.models.dit import DiT, DiTConfig  # noqa: E402
-from engine.process import make_process  # noqa: E402
-from engine.pruning.proxies import NoisedBatch, condition_number, ntk_condition_number, weight_layers  # noqa: E402
+from engine.models.dit import DiT, DiTConfig
+from engine.process import make_process
+from engine.pruning.proxies import NoisedBatch, condition_number, ntk_condition_number, weight_layers
 
 
 def main() -> None:

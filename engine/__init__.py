@@ -1,4 +1,4 @@
-"""EntPruner Studio's engine: which blocks of a diffusion transformer a dataset needs, and what is left without the rest.
+"""EntPruner Studio's engine: which blocks of a diffusion transformer a dataset needs, and how it does without the rest.
 
 The names below are the public interface. They load on first use: the app imports torch-free parts of this package, and
 must not pay for torch.

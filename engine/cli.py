@@ -1,4 +1,4 @@
-"""``python -m engine …``: the same work as in the browser. Exit code 0 done, 2 the input is wrong (one line), 1 our defect.
+"""``python -m engine …``: the work without a browser. Exit code 0 done, 2 the input is wrong (one line), 1 our defect.
 
 Torch is imported by the command that needs it, so that ``--help`` and mistakes answer at once.
 """
@@ -76,8 +76,8 @@ def ced_command(args: argparse.Namespace) -> None:
     result = column.result
     lines = [f"CED ({config.variable}) of {model.ref} on {data.name}, least important first:"]
     lines += [
-        f"{rank:3}. block {block:2}  {result.ced[block]:.4f} nats  "
-        f"[{result.ci_low[block]:.4f}, {result.ci_high[block]:.4f}]  rank {result.rank_low[block]}–{result.rank_high[block]}"
+        f"{rank:3}. block {block:2}  {result.ced[block]:.4f} nats  [{result.ci_low[block]:.4f}, "
+        f"{result.ci_high[block]:.4f}]  rank {result.rank_low[block]}–{result.rank_high[block]}"
         for rank, block in enumerate(result.order, start=1)
     ]
     lines += [f"note: {text}" for text in [result.note, *result.warnings] if text]
@@ -100,7 +100,9 @@ def prune_command(args: argparse.Namespace) -> None:
         **{key: value for key, value in asdict(prune).items()},
         "finetune": asdict(recovery),
         "protocol": asdict(_protocol(args)),
-        "ced": asdict(CedConfig(variable=args.variable, samples=args.samples, timesteps=args.timesteps, seed=args.seed)),
+        "ced": asdict(
+            CedConfig(variable=args.variable, samples=args.samples, timesteps=args.timesteps, seed=args.seed)
+        ),
     }
     run = _run_for(args, params)
     _execute(run, _workspace_of(run, args), args.device)
@@ -177,7 +179,9 @@ def demo_command(args: argparse.Namespace) -> None:
         "ced": asdict(CedConfig()),
     }
     run = create_run(workspace, kind="prune", title=f"demo: {args.model} on {args.data}", params=params)
-    print(f"1. Which blocks of {args.model} does {args.data} need? 2. Drop the others, let the model recover. 3. Compare.")
+    print(
+        f"1. Which blocks of {args.model} does {args.data} need? 2. Drop the others, let the model recover. 3. Compare."
+    )
     _execute(run, workspace, args.device)
     out = Path(args.out) if args.out else run.path / "report.html"
     write_report(run.path, out)

@@ -17,7 +17,14 @@ ASSETS = Path(__file__).parents[1] / "assets"
 
 def make_network(*, seed: int = 0, gate_std: float = 0.2, **changes) -> DiT:
     settings = dict(
-        input_size=8, patch_size=2, in_channels=4, hidden_size=32, depth=4, num_heads=4, num_classes=10, learn_sigma=True
+        input_size=8,
+        patch_size=2,
+        in_channels=4,
+        hidden_size=32,
+        depth=4,
+        num_heads=4,
+        num_classes=10,
+        learn_sigma=True,
     )
     config = DiTConfig(**{**settings, **changes})
     return DiT(config).initialize(torch.Generator().manual_seed(seed), gate_std=gate_std).eval().requires_grad_(False)

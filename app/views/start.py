@@ -5,7 +5,7 @@ import html
 import streamlit as st
 
 from app import blocks, jobs, pictures
-from engine.data.bundled import ASSETS
+from engine.assets import ASSETS
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo, bundled_models
 

@@ -7,14 +7,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from io import BytesIO
 from zipfile import BadZipFile
 
 import numpy as np
 
+from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, InputError
 
-ASSETS = Path(__file__).parents[2] / "assets"
 _FOLDER = ASSETS / "data"
 
 
@@ -31,7 +31,9 @@ class Data:
         return len(self.images)
 
     def class_counts(self) -> dict[str, int]:
-        return dict(zip(self.class_names, np.bincount(self.labels, minlength=len(self.class_names)).tolist(), strict=True))
+        return dict(
+            zip(self.class_names, np.bincount(self.labels, minlength=len(self.class_names)).tolist(), strict=True)
+        )
 
 
 def bundled_data_names() -> list[str]:
@@ -43,14 +45,15 @@ def bundled_data(name: str) -> Data:
     """Raises InputError for an unknown name, AssetError for a damaged file."""
     if name not in bundled_data_names():
         raise InputError(f"no dataset named {name!r}; bundled are {', '.join(bundled_data_names())}")
-    file = _FOLDER / f"{name}.npz"
+    content = read_asset(_FOLDER / f"{name}.npz")
     try:
-        content = file.read_bytes()
         about = json.loads((_FOLDER / f"{name}.json").read_text())
-        with np.load(file, allow_pickle=False) as arrays:
+        with np.load(BytesIO(content), allow_pickle=False) as arrays:
             images, labels = arrays["arr_0"], arrays["labels"]
     except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise AssetError(f"the bundled dataset {name!r} is damaged ({error}); get assets/data/{name}.* again") from error
+        raise AssetError(
+            f"the bundled dataset {name!r} is damaged ({error}); get assets/data/{name}.* again"
+        ) from error
     return Data(
         name, images, labels, tuple(about["class_names"]), hashlib.sha256(content).hexdigest()[:16], about["about"]
     )

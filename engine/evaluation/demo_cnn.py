@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.data.bundled import ASSETS
+from engine.assets import ASSETS
 from engine.errors import AssetError
 
 SIDE = 32  # pixels; other sizes are resized to it

@@ -163,9 +163,7 @@ def _columns(
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + column)
         eps = torch.randn(probe.latents.shape, generator=generator)
         parts = []
-        for x0, y, noise in zip(
-            probe.latents.split(size), probe.y.split(size), eps.split(size), strict=True
-        ):
+        for x0, y, noise in zip(probe.latents.split(size), probe.y.split(size), eps.split(size), strict=True):
             times = torch.full((len(x0),), t)
             x_t = process.noise(x0, times, noise)
             with torch.inference_mode():
@@ -178,7 +176,7 @@ def _columns(
 def _sampling_columns(
     model: Model, config: CedConfig, probe: Probe, drop: list[int] | None
 ) -> Iterator[tuple[float, Tensor, None]]:
-    """All trajectories advance as one batch in which each stream skips its block; unguided, so cfg can't hide a block."""
+    """All trajectories advance as one batch, each stream skipping its block; unguided, so cfg can't hide a block."""
     B, device = config.samples, model.device
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(probe.latents.shape, generator=generator).to(device)
@@ -190,7 +188,10 @@ def _sampling_columns(
         nonlocal first
         if first:  # all streams still stand at the same noise
             first = False
-            parts = [shared_first_step(*part) for part in zip(x[:B].split(size), t[:B].split(size), y[:B].split(size), strict=True)]
+            parts = [
+                shared_first_step(*part)
+                for part in zip(x[:B].split(size), t[:B].split(size), y[:B].split(size), strict=True)
+            ]
             return torch.cat(parts, dim=1).flatten(0, 1)
         return torch.cat([
             model.network(*part, skip=skip)

@@ -23,8 +23,8 @@ VARIABLES: dict[str, Variable] = {
     ),
     "samples": Variable(
         title="Samples: what the model draws",
-        meaning="How much the spread of finished pictures changes when the sampler runs without the block, from the same "
-        "starting noise. Up is drift towards noise, down is collapse towards sameness.",
+        meaning="How much the spread of finished pictures changes when the sampler runs without the block, from the "
+        "same starting noise. Up is drift towards noise, down is collapse towards sameness.",
         column="sampling step",
         origin="our reading of the paper: the generated distribution",
     ),

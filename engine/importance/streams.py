@@ -50,7 +50,9 @@ def chunk_size(network: DiT, *, num_samples: int, budget_bytes: int) -> int:
     config = network.config
     bytes_per_value = next(network.parameters()).element_size()
     # states of all streams, and the widest temporaries of one of them (qkv and the MLP's hidden layer)
-    per_sample = (config.depth + 1 + 2 * config.mlp_ratio + 8) * config.num_tokens * config.hidden_size * bytes_per_value
+    per_sample = (
+        (config.depth + 1 + 2 * config.mlp_ratio + 8) * config.num_tokens * config.hidden_size * bytes_per_value
+    )
     return max(1, min(num_samples, int(budget_bytes // per_sample)))
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data.bundled import ASSETS
+from engine.assets import ASSETS
 from engine.errors import AssetError
 
 _FOLDER = ASSETS / "models"

@@ -1,4 +1,4 @@
-"""Opens models by reference: a bundled name, ``<run>@<stage>``, or a folder with config.json and weights.safetensors."""
+"""Opens models: a bundled name, ``<run>@<stage>``, or a folder with config.json and weights.safetensors."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save_file
 
-from engine.data.bundled import ASSETS
+from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, InputError
 from engine.models.autoencoder import Autoencoder, read_autoencoder
 from engine.models.bundled import ModelInfo, bundled_model_names, read_model_info
@@ -82,7 +82,7 @@ def save_model(model: Model, folder: Path, *, state: dict[str, torch.Tensor] | N
 
 def _read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str]:
     try:
-        content = file.read_bytes()
+        content = read_asset(file) if file.is_relative_to(ASSETS) else file.read_bytes()
         return load(content), hashlib.sha256(content).hexdigest()[:16]
     except (OSError, SafetensorError) as error:
         raise AssetError(
@@ -106,8 +106,5 @@ def _load_strictly(network: DiT, state: dict[str, torch.Tensor], info: ModelInfo
 
 def _bundled_autoencoder(device: str | torch.device) -> Autoencoder:
     folder = ASSETS / "autoencoder"
-    try:
-        content = (folder / "diffusion_pytorch_model.safetensors").read_bytes()
-    except OSError as error:
-        raise AssetError(f"the bundled autoencoder is missing ({error}); get assets/autoencoder again") from error
+    content = read_asset(folder / "diffusion_pytorch_model.safetensors")
     return read_autoencoder(folder, content_hash=hashlib.sha256(content).hexdigest()[:16], device=device)

@@ -183,9 +183,7 @@ class DiT(nn.Module):
     def head(self, h: Tensor, c: Tensor) -> Tensor:
         """Tokens after the last block (B, T, D) -> output (B, C_out, H, W)."""
         config, side = self.config, self.config.input_size // self.config.patch_size
-        patches = self.final_layer(h, c).view(
-            -1, side, side, config.patch_size, config.patch_size, config.out_channels
-        )
+        patches = self.final_layer(h, c).view(-1, side, side, config.patch_size, config.patch_size, config.out_channels)
         out = patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, config.out_channels, config.input_size, config.input_size)
         return out[:, : config.in_channels] if config.drop_sigma else out
 

@@ -47,7 +47,11 @@ def count_votes(candidates: list[Candidate], weights: dict[str, float]) -> Vote:
 
 def _reason(candidates: list[Candidate], ranks: list[dict[str, int]], totals: list[float], chosen: int) -> str:
     number = candidates[chosen].num_dropped
-    what = "No block goes now" if number == 0 else f"{number} block{'s' if number > 1 else ''} go{'es' if number == 1 else ''}"
+    what = (
+        "No block goes now"
+        if number == 0
+        else f"{number} block{'s' if number > 1 else ''} go{'es' if number == 1 else ''}"
+    )
     if len(candidates) == 1:
         return f"{what}: nothing else would still reach the target."
     best = [_WORDS[voter] for voter in BETTER if ranks[chosen][voter] == 1]

@@ -60,10 +60,12 @@ def evaluate_into(
     for batch in sample_batches(model, protocol):
         batches.append(batch)
         yield sum(len(b.images) for b in batches), protocol.num_images
-    samples = SampleSet(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("images", "labels", "seeds")))
+    samples = SampleSet(
+        *(np.concatenate([getattr(b, name) for b in batches]) for name in ("images", "labels", "seeds"))
+    )
     np.savez_compressed(folder / "samples.npz", arr_0=samples.images, labels=samples.labels, seeds=samples.seeds)
     fidelity = evaluate_fidelity(
-        samples.images, samples.labels, data, features=protocol.features, seed=protocol.seed, cache=cache
+        samples.images, samples.labels, data, features=protocol.features, seed=protocol.seed, device=device, cache=cache
     )
     *before, efficiency = compare_efficiency([intact, model] if intact else [model])
     metrics = {"protocol": asdict(protocol), **fidelity.as_dict(), "efficiency": efficiency.as_dict()}

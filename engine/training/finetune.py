@@ -112,7 +112,7 @@ class Trainer:
         return {**self.network.state_dict(), **averaged}
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Flat tensors, enough to go on exactly: ``weights.*``, ``ema.*``, ``exp_avg.*``, ``exp_avg_sq.*``, ``step``."""
+        """Flat tensors, enough to go on exactly: ``weights.*``, ``ema.*``, ``exp_avg.*``, ``exp_avg_sq.*``, steps."""
         state = {"step": torch.tensor(self.step), "ema_step": torch.tensor(self._ema.optimization_step)}
         for (name, parameter), shadow in zip(self._named, self._ema.shadow_params, strict=True):
             state[f"weights.{name}"], state[f"ema.{name}"] = parameter.detach(), shadow

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 
-def plain_forward(state: dict[str, Tensor], x: Tensor, t: Tensor, y: Tensor, *, num_heads: int, patch_size: int) -> Tensor:
+def plain_forward(
+    state: dict[str, Tensor], x: Tensor, t: Tensor, y: Tensor, *, num_heads: int, patch_size: int
+) -> Tensor:
     def linear(name: str, v: Tensor) -> Tensor:
         return v @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 

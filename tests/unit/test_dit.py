@@ -75,7 +75,8 @@ def test_presets_are_the_published_sizes():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"patch_size": 3}, {"num_heads": 5}, {"hidden_size": 30, "num_heads": 3}, {"depth": 0}, {"num_classes": 0}]
+    "changes",
+    [{"patch_size": 3}, {"num_heads": 5}, {"hidden_size": 30, "num_heads": 3}, {"depth": 0}, {"num_classes": 0}],
 )
 def test_impossible_sizes_are_refused(changes):
     with pytest.raises(InputError):

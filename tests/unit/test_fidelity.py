@@ -136,6 +136,31 @@ def test_worse_images_score_worse_and_intervals_tell_them_apart():
     assert worse.fid.value > 5 * worse.noise_floor.value
 
 
+def test_intervals_are_as_wide_as_the_spread_of_independent_draws():
+    """FID of ten disjoint draws of real images, 20 of each class, against the interval computed from one of them."""
+    every = bundled_data("shapes")
+    features = extract(load_features("demo-cnn"), every.images[::2])  # 500 of each class, in order of classes
+    members = np.arange(5000).reshape(10, 500)
+    reference = fidelity._statistics(features[members[:, 200:].ravel()])
+    draws = [members[:, 20 * k : 20 * k + 20].ravel() for k in range(10)]
+    spread = np.std([fidelity._fid(fidelity._statistics(features[draw]), reference) for draw in draws], ddof=1)
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(10), 20)
+    own = features[draws[0]]
+    resampled = [
+        fidelity._fid(fidelity._statistics(own[fidelity._resample(labels, rng)]), reference) for _ in range(40)
+    ]
+    assert 0.5 < np.std(resampled) / spread < 2.5
+
+
+def test_resampling_keeps_the_number_of_each_class():
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(4), 15)
+    chosen = fidelity._resample(labels, rng)
+    assert np.bincount(labels[chosen]).tolist() == [15] * 4 and len(set(chosen)) < 60
+    few = np.arange(12)  # one of each: resampled together, else every resample would be the same
+    assert len(set(few[fidelity._resample(few, rng)])) < 12
+
+
 def test_the_same_seed_gives_the_same_numbers(shapes):
     images, labels = _noisy(shapes.images[:80], 20), shapes.labels[:80]
     first = evaluate_fidelity(images, labels, shapes, seed=5, num_bootstrap=5)

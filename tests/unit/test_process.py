@@ -97,7 +97,9 @@ def test_the_bound_trains_the_variance_alone():
     assert gradient[:, 4:].abs().max() > 0
 
 
-@pytest.mark.parametrize(("name", "sampler"), [("diffusion", "ddim"), ("diffusion", "dpm++"), ("flow", "euler"), ("flow", "heun")])
+@pytest.mark.parametrize(
+    ("name", "sampler"), [("diffusion", "ddim"), ("diffusion", "dpm++"), ("flow", "euler"), ("flow", "heun")]
+)
 def test_sampling_with_the_perfect_network_returns_the_clean_latent(name, sampler):
     """For data that is one point the ideal prediction is known in closed form, and every solver must end there."""
     process = make_process(name)
@@ -124,7 +126,9 @@ def test_ddpm_steps_are_the_official_posterior():
         return torch.cat([0.5 * x, torch.ones_like(x)], dim=1)
 
     generators = [torch.Generator().manual_seed(k) for k in range(2)]
-    steps = process.sample(network, eps, torch.zeros(2, dtype=torch.long), num_steps=1000, sampler="ddpm", generators=generators)
+    steps = process.sample(
+        network, eps, torch.zeros(2, dtype=torch.long), num_steps=1000, sampler="ddpm", generators=generators
+    )
     t, x = next(steps)
     clean = (eps - math.sqrt(1 - alphas_bar[999]) * 0.5 * eps) / math.sqrt(alphas_bar[999])
     a = betas[999] * math.sqrt(alphas_bar[998]) / (1 - alphas_bar[999])

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from engine.data.bundled import Data, bundled_data
@@ -26,7 +28,7 @@ def test_the_depth_goes_down_in_stages_to_the_target(make_model, few):
     stages = [event for event in events if isinstance(event, StageDone)]
     assert stages[0].model.config.depth == 6
     assert stages[-1].model.config.depth == 3
-    for before, after in zip(stages, stages[1:], strict=False):
+    for before, after in pairwise(stages):
         assert set(after.model.kept_blocks) <= set(before.model.kept_blocks)
     decided = [event.decision.record for event in events if isinstance(event, Decided)]
     assert all(record["candidates"][record["chosen"]]["num_dropped"] >= 0 for record in decided)

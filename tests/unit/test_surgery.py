@@ -34,7 +34,13 @@ def test_kept_blocks_are_named_after_the_first_model_through_several_cuts(make_m
 
 @pytest.mark.parametrize(
     ("kept", "line"),
-    [([], "keep at least one"), ([0, 9], "blocks 0 … 3"), ([1, 1], "ascending"), ([2, 0], "ascending"), ([-1, 2], "blocks 0 … 3")],
+    [
+        ([], "keep at least one"),
+        ([0, 9], "blocks 0 … 3"),
+        ([1, 1], "ascending"),
+        ([2, 0], "ascending"),
+        ([-1, 2], "blocks 0 … 3"),
+    ],
 )
 def test_impossible_cuts_are_refused_in_one_line(make_model, kept, line):
     with pytest.raises(InputError, match=line):
@@ -56,7 +62,9 @@ def test_a_pruning_must_say_what_it_wants(settings):
         PruneConfig(**settings)
 
 
-@pytest.mark.parametrize("config", [PruneConfig(drop=(0, 1, 2, 3)), PruneConfig(drop=(4,)), PruneConfig(target_depth=4)])
+@pytest.mark.parametrize(
+    "config", [PruneConfig(drop=(0, 1, 2, 3)), PruneConfig(drop=(4,)), PruneConfig(target_depth=4)]
+)
 def test_a_pruning_must_fit_the_depth(config):
     with pytest.raises(InputError):
         config.check_against(4)

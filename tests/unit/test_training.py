@@ -12,7 +12,9 @@ from tests.conftest import make_network
 CONFIG = FinetuneConfig(num_steps=6, batch_size=8, learning_rate=1e-3, ema_decay=0.9)
 
 
-def make_trainer(config: FinetuneConfig = CONFIG, *, process: str = "flow", teacher=None, scale: float = 1.0) -> Trainer:
+def make_trainer(
+    config: FinetuneConfig = CONFIG, *, process: str = "flow", teacher=None, scale: float = 1.0
+) -> Trainer:
     generator = torch.Generator().manual_seed(7)
     return Trainer(
         make_network(drop_sigma=process == "flow", gate_std=0.05),
@@ -107,7 +109,14 @@ def test_learning_rate_warms_up_and_decays():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"num_steps": -1}, {"batch_size": 0}, {"learning_rate": 0}, {"schedule": "x"}, {"label_dropout": 1.0}, {"distill_weight": -1}],
+    [
+        {"num_steps": -1},
+        {"batch_size": 0},
+        {"learning_rate": 0},
+        {"schedule": "x"},
+        {"label_dropout": 1.0},
+        {"distill_weight": -1},
+    ],
 )
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(InputError):
