@@ -1,4 +1,4 @@
-"""The strip of blocks, the picture of a model that every page shares: kept or dropped, in order from input to output."""
+"""The strip of blocks, the picture of a model that every page shares: kept or dropped, from input to output."""
 
 import streamlit as st
 
@@ -36,8 +36,9 @@ def pruning_strip(depth: int, drop: list[int]) -> str:
 
 
 def stage_strip(first: Stage, stage: Stage, *, small: bool = False, next_drop: list[int] = ()) -> str:
-    """A stage in the numbers of the loaded model: kept, dropped in this stage, gone before it. ``next_drop`` are about to
-    go; then those already dropped are all gone."""
+    """A stage in the numbers of the loaded model: kept, dropped in this stage, gone before it.
+
+    ``next_drop`` are about to go; then those already dropped are all gone."""
     whole, kept = first.kept_blocks, set(stage.kept_blocks) - set(next_drop)
     dropped = set(next_drop) or set(stage.info["dropped_blocks"])
     after = "pruned" if stage.depth < first.depth else "intact"

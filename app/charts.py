@@ -7,6 +7,7 @@ from plotly.colors import get_colorscale
 from app.style import Palette
 
 _MARGIN = dict(l=44, r=6, t=6, b=50)
+_MOST_LABELS = 12  # below the heatmap, so that they don't run into each other
 _SIGNED, _SIZE = "RdBu_r", "Viridis"
 #: settings for every chart: nothing to press that isn't explained
 CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
@@ -29,7 +30,7 @@ def matrix(result: dict, key: str) -> np.ndarray:
 
 
 def natural_limit(result: dict) -> float:
-    """Where the colours end unless somebody pins them: 19 of 20 cells lie below, so that one block can't hide the rest."""
+    """Where the colours end unless somebody pins them: 19 of 20 cells lie below, so that one can't hide the rest."""
     delta = np.abs(matrix(result, "delta"))
     if np.isnan(delta).all():
         return 1.0
@@ -52,7 +53,7 @@ def heatmap(
     chosen: list[int] = (),
     column: int | None = None,
 ) -> go.Figure:
-    """Blocks × timesteps. Cells carry ``customdata`` [block, column] on an invisible layer, because heatmaps can't be clicked."""
+    """Blocks × timesteps. An invisible layer carries ``customdata`` [block, column, …]: heatmaps can't be clicked."""
     delta = matrix(result, "delta")[rows]
     low, high = matrix(result, "cell_low")[rows], matrix(result, "cell_high")[rows]
     columns = column_labels(result)
@@ -93,9 +94,10 @@ def heatmap(
                     type="rect", x0=column - 0.48, x1=column + 0.48, y0=r - 0.45, y1=r + 0.45,
                     line=dict(color=palette.text, width=2.5),
                 )  # fmt: skip
+    every = -(-len(columns) // _MOST_LABELS)
     fig.update_xaxes(
-        title=column_title, tickmode="array", tickvals=list(range(len(columns))), ticktext=columns, showgrid=False,
-        zeroline=False, range=[-0.5, len(columns) - 0.5], fixedrange=True, tickangle=0 if len(columns) <= 20 else None,
+        title=column_title, tickmode="array", tickvals=list(range(len(columns)))[::every], ticktext=columns[::every],
+        showgrid=False, zeroline=False, range=[-0.5, len(columns) - 0.5], fixedrange=True, tickangle=0,
     )  # fmt: skip
     _block_axis(fig, rows, title="block")
     return _finish(fig, len(rows))
@@ -114,12 +116,17 @@ def importance_bars(result: dict, *, rows: list[int], palette: Palette, chosen: 
                 color=[palette.dropped if block in chosen else palette.intact for block in rows], cornerradius=3
             ),
             error_x=dict(
-                type="data", symmetric=False, array=np.maximum(high - ced, 0), arrayminus=np.maximum(ced - low, 0),
-                thickness=1.2, width=2, color=palette.muted,
-            ),  # fmt: skip
+                type="data",
+                symmetric=False,
+                array=np.maximum(high - ced, 0),
+                arrayminus=np.maximum(ced - low, 0),
+                thickness=1.2,
+                width=2,
+                color=palette.muted,
+            ),
             customdata=[
-                [block, rank[block], result["rank_low"][block], result["rank_high"][block], float(l), float(h)]
-                for block, l, h in zip(rows, low, high, strict=True)
+                [block, rank[block], result["rank_low"][block], result["rank_high"][block], float(least), float(most)]
+                for block, least, most in zip(rows, low, high, strict=True)
             ],
             hovertemplate="block %{customdata[0]}: CED %{x:.4f} (%{customdata[4]:.4f} … %{customdata[5]:.4f})<br>"
             "rank %{customdata[1]} (%{customdata[2]} … %{customdata[3]}), 1 = least important<extra></extra>",
@@ -132,9 +139,7 @@ def importance_bars(result: dict, *, rows: list[int], palette: Palette, chosen: 
             x=1.0, xref="paper", xanchor="right", y=r, text=f"#{rank[block]}", showarrow=False,
             font=dict(size=12, color=palette.muted),
         )  # fmt: skip
-    fig.update_xaxes(
-        title="CED, nats/dim", range=[0, top * 1.35], gridcolor=palette.grid, fixedrange=True, nticks=4
-    )
+    fig.update_xaxes(title="CED, nats/dim", range=[0, top * 1.35], gridcolor=palette.grid, fixedrange=True, nticks=4)
     _block_axis(fig, rows, title=None)
     return _finish(fig, len(rows))
 
@@ -180,8 +185,8 @@ def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
         hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
     )  # fmt: skip
     fig.add_scatter(
-        x=steps, y=_smoothed_by_stage(events), mode="lines", line=dict(color=palette.pruned, width=2.5), showlegend=False,
-        hovertemplate="running mean %{y:.4f}<extra></extra>",
+        x=steps, y=_smoothed_by_stage(events), mode="lines", line=dict(color=palette.pruned, width=2.5),
+        showlegend=False, hovertemplate="running mean %{y:.4f}<extra></extra>",
     )  # fmt: skip
     for start, stage in starts[1:]:
         fig.add_vline(x=start, line=dict(color=palette.muted, dash="dot", width=1), annotation_text=f"stage {stage}")

@@ -31,11 +31,20 @@ def draw(result: dict, info: ModelInfo, drop: list[int], *, column_title: str) -
         **_SAMPLING,
         **_picture_controls(info),
     }
-    key = jobs.ask_drop(params)
+    if st.session_state.get("asked_drop", (None,))[0] != params:  # once: asking again would repeat what failed
+        st.session_state["asked_drop"] = params, jobs.ask_drop(params)
+    key = st.session_state["asked_drop"][1]
     answer = jobs.drop_answer(key)
     waiting = answer is None or answer["state"] == "stale"
     # a fragment inside the fragment: polls only while the engine is at it
     st.fragment(_answer, run_every=0.25 if waiting else None)(key, waiting, result, info, params, column_title)
+    st.page_link(
+        "views/prune.py", label=f"Drop {'it' if len(drop) == 1 else 'them'} for good and let the model recover →",
+        query_params={
+            "model": info.name, "data": result["data"], "how": "hand", "run": "new", "block": ",".join(map(str, drop)),
+        },
+        help="Opens the prune page with these blocks chosen.",
+    )  # fmt: skip
 
 
 def _picture_controls(info: ModelInfo) -> dict:
@@ -44,6 +53,7 @@ def _picture_controls(info: ModelInfo) -> dict:
         "Pictures of",
         [_EVERY_CLASS, *info.class_names],
         key="effect_class",
+        persist_state="session",
         help="Draw one class only, or eight classes spread over all of them.",
     )
     if "first_seed" not in st.session_state:
@@ -58,7 +68,8 @@ def _picture_controls(info: ModelInfo) -> dict:
     address.remember(seed=first or None)
     num_classes = len(info.class_names)
     one = info.class_names.index(chosen) if chosen in info.class_names else None
-    spread = [i * num_classes // NUM_PICTURES if num_classes > NUM_PICTURES else i % num_classes for i in range(NUM_PICTURES)]
+    step = max(1, num_classes / NUM_PICTURES)
+    spread = [int(i * step) % num_classes for i in range(NUM_PICTURES)]
     return {
         "seeds": list(range(first, first + NUM_PICTURES)),
         "classes": spread if one is None else [one] * NUM_PICTURES,
@@ -79,6 +90,9 @@ def _answer(key: str, waiting: bool, result: dict, info: ModelInfo, params: dict
         answer = None
     if answer is not None and answer["state"] == "failed":
         show(answer["error"])
+        if st.button("Try again", help="Asks the engine for these pictures once more."):
+            jobs.ask_drop(params)
+            st.rerun()
         return
     if answer is not None:
         st.session_state["last_effect"] = (key, params)
@@ -90,24 +104,34 @@ def _answer(key: str, waiting: bool, result: dict, info: ModelInfo, params: dict
 
 def _numbers(result: dict, drop: list[int], answer: dict | None) -> None:
     """Of a single block the heatmap knows already; what several do together only the answer says."""
-    if len(drop) == 1:
-        row = result["blocks"].index(drop[0])
-        source = {"delta": result["delta"][row], "output_mse": result["output_mse"][row], "ced": result["ced"][row]}
-    else:
-        source = answer
+    alone = len(drop) == 1
+    source = {key: result[key][drop[0]] for key in ("delta", "output_mse", "ced")} if alone else answer
     first, second, third = st.columns(3)
     first.metric(
-        "ΔH" if len(drop) == 1 else "ΔH together", f"{_mean(source['delta']):+.4f}" if source else "…",
-        help="Signed change of entropy in nats per dimension, averaged over the columns. Above zero: towards noise.",
+        "ΔH" if alone else "ΔH together", f"{_overall(result, source['delta']):+.4f}" if source else "…",
+        help="Signed change of entropy in nats per dimension, averaged over the columns (for Samples: of the finished "
+        "pictures). Above zero: towards noise.",
     )  # fmt: skip
     second.metric(
         "CED", f"{source['ced']:.4f}" if source else "…",
-        help="The same without the sign: how important, in nats per dimension.",
+        help="How far the entropy moves, whichever way: the importance, in nats per dimension.",
     )  # fmt: skip
     third.metric(
         "Output change", f"{_mean(source['output_mse']):.4f}" if source else "…",
         help="Mean squared difference between the network's outputs with and without, same input.",
     )  # fmt: skip
+    column = st.session_state["timestep"]
+    if alone and column is not None:
+        cell = [result[key][drop[0]][column] for key in ("delta", "cell_low", "cell_high", "output_mse")]
+        st.html(
+            f'<p class="ep-note">In the chosen cell, {charts.column_labels(result)[column]}: ΔH {cell[0]:+.4f} '
+            f"({cell[1]:+.4f} … {cell[2]:+.4f}), output change {cell[3]:.4f}.</p>"
+        )
+
+
+def _overall(result: dict, delta: list[float]) -> float:
+    """One number for a row: of the finished samples the last column, else the mean over the columns."""
+    return delta[-1] if result["variable"] == "samples" else _mean(delta)
 
 
 def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> None:
@@ -130,7 +154,8 @@ def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> No
     if answer:
         st.html(
             '<p class="ep-legend"><span><i class="intact"></i>intact</span>'
-            f'<span><i class="pruned"></i>{without}, same seeds</span><span>drawn in {answer["seconds"]:.1f} s</span></p>'
+            f'<span><i class="pruned"></i>{without}, same seeds</span>'
+            f"<span>drawn in {answer['seconds']:.1f} s</span></p>"
         )
     else:
         _say_waiting()
@@ -150,7 +175,7 @@ def _curve(result: dict, drop: list[int], answer: dict, column_title: str) -> No
     apart = [sum(column) for column in zip(*(result["delta"][block] for block in drop), strict=True)]
     comparable = len(drop) > 1 and answer["timesteps"] == result["timesteps"]
     if comparable:
-        together, alone = _mean(map(abs, answer["delta"])), _mean(map(abs, apart))
+        together, alone = (_overall(result, [abs(value) for value in row]) for row in (answer["delta"], apart))
         verdict = (
             "they make each other's loss worse" if together > 1.1 * alone
             else "much of their work overlaps" if together < 0.9 * alone
@@ -169,6 +194,5 @@ def _curve(result: dict, drop: list[int], answer: dict, column_title: str) -> No
     )  # fmt: skip
 
 
-def _mean(values) -> float:
-    values = list(values)
+def _mean(values: list[float]) -> float:
     return sum(values) / len(values)

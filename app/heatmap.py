@@ -42,7 +42,7 @@ def _explore(run_id: str, result: dict, info: ModelInfo) -> None:
 
 
 def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
-    signed, limit, rows = _view_controls(run_id, result)
+    signed, limit, rows = _view_controls(result)
     cells, bars = st.columns([2.5, 1], gap="small")
     with cells:
         st.html('<p class="ep-question">Where does each block matter?</p>' + _scale(signed, limit))
@@ -116,23 +116,26 @@ def _take_from_address(run_id: str, depth: int, num_columns: int) -> None:
     st.session_state["timestep"] = address.asked_number("timestep", range(num_columns))
 
 
-def _view_controls(run_id: str, result: dict) -> tuple[bool, float, list[int]]:
+def _view_controls(result: dict) -> tuple[bool, float, list[int]]:
     depth = len(result["blocks"])
     first, second, third = st.columns([1.15, 1.35, 1], gap="small")
     view = first.segmented_control(
-        "Show", ["Signed", "Size only"], default="Signed", required=True, key="view",
+        "Show", ["Signed", "Size only"], default="Signed", required=True, key="view", persist_state="session",
         help="Signed: red is drift towards noise, blue is collapse towards sameness. Size only: how big, either way.",
     )  # fmt: skip
     order = second.segmented_control(
         "Order of blocks", ["By depth", "By importance"], default="By depth", required=True, key="row_order",
+        persist_state="session",
         help="By depth: input at the top. By importance: the block that matters least at the top.",
     )  # fmt: skip
     natural = charts.natural_limit(result)
-    limit = third.number_input(
-        "Colours end at", min_value=1e-6, value=natural, step=natural / 4, format="%.3g", key=f"limit_{run_id}",
-        help="In nats per dimension. Give two heatmaps the same number and their colours can be compared.",
+    pinned = third.number_input(
+        "Colours end at", min_value=1e-6, value=None, step=natural / 4, format="%.3g", key="limit",
+        persist_state="session", placeholder=f"{natural:g}",
+        help="Empty fits the colours to this heatmap. A number, in nats per dimension, stays for the next heatmaps "
+        "too, so that their colours can be compared.",
     )  # fmt: skip
-    return view == "Signed", limit, list(range(depth)) if order == "By depth" else list(result["order"])
+    return view == "Signed", pinned or natural, list(range(depth)) if order == "By depth" else list(result["order"])
 
 
 def cell_of(event: dict) -> tuple[int, int] | None:
@@ -158,7 +161,7 @@ def _notes(result: dict, signed: bool, limit: float) -> None:
         if signed
         else "The size of the entropy change, whichever way it goes.",
         f"{beyond} cells lie beyond the end of the colours." if beyond else "",
-        result.get("note", ""),
+        result["note"] and result["note"].rstrip(".") + ".",
         f"Measured in {result['seconds']:.1f} s." if result.get("seconds") else "",
     ]
     st.html(f'<p class="ep-note">{" ".join(word for word in words if word)}</p>')

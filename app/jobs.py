@@ -12,12 +12,13 @@ import streamlit as st
 from engine.errors import EngineError
 from engine.importance.config import CedConfig
 from engine.runs import queue
-from engine.runs.store import Run, RunSummary, create_run, list_runs, open_run
+from engine.runs.store import Run, RunStatus, RunSummary, create_run, list_runs, open_run
 from engine.runs.workspace import Workspace, open_workspace, read_json
 
 WAITING_STATES = ("queued", "running", "paused")
 #: states from which a run can go on where it stopped
 RESUMABLE_STATES = ("interrupted", "failed", "cancelled")
+_SILENT_SECONDS = 20  # without a sign of life; a step may take a while
 _START_PATIENCE = 30  # seconds in which a worker that was asked for may still be importing torch
 
 
@@ -116,6 +117,18 @@ def waiting_line(run: Run) -> str:
     if position:
         return f"Waiting: {position} {'run is' if position == 1 else 'runs are'} ahead of this one."
     return "Starting. The engine loads its libraries first, which takes a few seconds."
+
+
+def stalled(status: RunStatus) -> bool:
+    """Said to be running, with no process left to do it; a new worker will call it interrupted."""
+    silent = time.time() - status.heartbeat > _SILENT_SECONDS
+    return status.state in ("running", "paused") and silent and not queue.live_workers(workspace())
+
+
+STALLED_LINE = (
+    "The engine stopped while this was running. Start it at the foot of the page; the run is kept, shows as "
+    "interrupted then, and can be resumed."
+)
 
 
 def stages_by_ref(limit: int = 20) -> dict[str, str]:

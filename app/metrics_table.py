@@ -4,7 +4,11 @@ import html
 
 from engine.evaluation.protocol import Protocol
 
-_EFFICIENCY = {"parameters": "Parameters", "macs": "MACs of one forward", "images_per_second": "Images a second, one forward"}
+_EFFICIENCY = {
+    "parameters": "Parameters",
+    "macs": "MACs of one forward",
+    "images_per_second": "Images a second, one forward",
+}
 
 
 def differences(first: dict, second: dict) -> list[str]:
@@ -102,7 +106,10 @@ def _efficiency(first: dict, second: dict) -> list[str]:
         where = " · ".join(
             [f"batch {first.get('batch_size', '?')}", str(first.get("device", "")), str(first.get("precision", ""))]
         )
-        cells = [f"{_number(v['median'])} ms<small>{_number(v['low'])} … {_number(v['high'])}</small>" for v in (mine, theirs)]
+        cells = [
+            f"{_number(v['median'])} ms<small>{_number(v['low'])} … {_number(v['high'])}</small>"
+            for v in (mine, theirs)
+        ]
         speed = f"{mine['median'] / theirs['median']:.2f}× faster"
         rows.append(_row(f"Measured latency<small>{html.escape(where)}</small>", *cells, speed))
     return rows

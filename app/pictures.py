@@ -56,7 +56,9 @@ def tiles(file: str, caption: str) -> str:
         side = strip.height
         cut = [np.asarray(strip.convert("RGB").crop((x, 0, x + side, side))) for x in range(0, strip.width, side)]
     images = "".join(img(png(picture), f"{caption}, picture {i}") for i, picture in enumerate(cut))
-    return f'<div class="ep-tiles">{images}</div><p class="ep-scale" style="margin-top:.5rem">{html.escape(caption)}</p>'
+    return (
+        f'<div class="ep-tiles">{images}</div><p class="ep-scale" style="margin-top:.5rem">{html.escape(caption)}</p>'
+    )
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

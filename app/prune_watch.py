@@ -20,7 +20,9 @@ _STATE_WORDS = {
 def draw(run: Run) -> None:
     head, new = st.columns([5, 1], vertical_alignment="center")
     head.subheader(run.title, anchor=False)
-    if new.button("New pruning", width="stretch", help="Back to the form. This run goes on and stays on the runs page."):
+    if new.button(
+        "New pruning", width="stretch", help="Back to the form. This run goes on and stays on the runs page."
+    ):
         address.remember(run="new")
         st.rerun()
     waiting = run.status().state in jobs.WAITING_STATES
@@ -46,6 +48,8 @@ def _state(run: Run, status: RunStatus) -> None:
     if status.state in jobs.WAITING_STATES:
         if status.state == "queued":
             st.info(jobs.waiting_line(run))
+        elif jobs.stalled(status):
+            st.warning(jobs.STALLED_LINE)
         left, right = st.columns([5, 1], vertical_alignment="center")
         words = " · ".join(
             part for part in (status.phase, status.message, _eta(status.eta_seconds), _word(run, status)) if part
@@ -56,7 +60,9 @@ def _state(run: Run, status: RunStatus) -> None:
     elif status.state == "done":
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.success("Finished. Every stage is kept and survives closing the browser.")
-        if right.button("Compare", type="primary", width="stretch", help="Opens the pictures and numbers, before and after."):
+        if right.button(
+            "Compare", type="primary", width="stretch", help="Opens the pictures and numbers, before and after."
+        ):
             st.switch_page("views/compare.py", query_params={"run": run.id})
     else:
         line = f"This run {'was ' if status.state != 'failed' else ''}{status.state}: {status.error or status.message}"

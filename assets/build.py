@@ -84,11 +84,27 @@ MODELS = {
     "demo-sit-digits": dict(process="flow", dataset="digits", num_steps=1500, parent="demo-sit"),
     "demo-dit-digits": dict(process="diffusion", dataset="digits", num_steps=2000, parent="demo-dit"),
 }
+def build_pictures() -> None:
+    """pictures/<model>.png: eight samples side by side, for the cards of the start page."""
+    from PIL import Image
+
+    from engine.evaluation.protocol import Protocol
+    from engine.evaluation.sampling import sample
+    from engine.models.checkpoints import load_model
+
+    (ASSETS / "pictures").mkdir(exist_ok=True)
+    for name in MODELS:
+        model = load_model(name)
+        drawn = sample(model, Protocol(num_images=8, num_steps=30, seed=SEED), classes=list(range(8)))
+        Image.fromarray(np.concatenate(list(drawn.images), axis=1)).save(ASSETS / "pictures" / f"{name}.png")
+
+
 STEPS = {
     "data": (build_data, "data/textures.json"),
     "features": (build_features, "features/demo-cnn.safetensors"),
     "autoencoder": (build_autoencoder, "autoencoder/diffusion_pytorch_model.safetensors"),
     **{name: (partial(build_model, name), f"models/{name}/config.json") for name in MODELS},
+    "pictures": (build_pictures, "pictures/demo-dit-digits.png"),
 }
 
 

@@ -20,15 +20,16 @@ def page() -> None:
     found = {s.id: s for s in jobs.summaries() if s.kind in ("prune", "evaluate") and s.num_stages}
     if not found:
         st.html(
-            '<div class="ep-empty"><b>Nothing to compare yet</b>A pruning run leaves its stages here: the intact model, '
-            "and what it became. Start one and come back when its first stage is done.</div>"
+            '<div class="ep-empty"><b>Nothing to compare yet</b>A pruning run leaves its stages here: the intact '
+            "model, and what it became. Start one and come back when its first stage is done.</div>"
         )
         st.page_link("views/prune.py", label="Go to prune", help="Choose blocks to drop and start a run.")
         return
     run = jobs.open_run(
         jobs.workspace(),
         address.choose(
-            "Run", list(found), param="run", page="compare", help="Runs with at least one finished stage, newest first.",
+            "Run", list(found), param="run", page="compare",
+            help="Runs with at least one finished stage, newest first.",
             format_func=lambda run_id: f"{found[run_id].title} · {run_id}",
         ),
     )  # fmt: skip
@@ -51,7 +52,9 @@ def _two_stages(stages: dict[int, Stage]) -> tuple[Stage, Stage]:
     numbers, last = list(stages), max(stages)
     wanted = address.asked_number("stage", numbers)
     left, right = st.columns(2, gap="medium")
-    a = left.selectbox("Left", numbers, format_func=names.get, help="Usually stage 0: the model before anything was done.")
+    a = left.selectbox(
+        "Left", numbers, format_func=names.get, help="Usually stage 0: the model before anything was done."
+    )
     b = right.selectbox(
         "Right", numbers, index=numbers.index(last if wanted is None else wanted), format_func=names.get,
         help="Usually the last stage: the pruned model after recovery.",
@@ -89,8 +92,9 @@ def _numbers(run: Run, stages: dict[int, Stage], first: Stage, second: Stage) ->
         )  # fmt: skip
         if run.kind == "prune":
             st.download_button(
-                "Report", lambda: render_report(run, list(stages.values())), file_name=f"{run.id}.html", mime="text/html",
-                on_click="ignore", type="tertiary", help="The whole run as one page to keep or send; needs no server.",
+                "Report", lambda: render_report(run, list(stages.values())), file_name=f"{run.id}.html",
+                mime="text/html", on_click="ignore", type="tertiary",
+                help="The whole run as one page to keep or send; needs no server.",
             )  # fmt: skip
     _over_stages(stages)
 

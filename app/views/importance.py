@@ -53,23 +53,24 @@ def _settings() -> dict:
     return {
         "samples": number(
             "Images", 8, 100_000, usual.samples, 64, on_change=_want, key="ced_samples",
+            persist_state="session",
             help="How many images the entropies are estimated from. More is slower and steadier.",
         ),
         "timesteps": number(
             "Columns", 1, 1000, usual.timesteps, on_change=_want, key="ced_timesteps",
-            help="How many noise levels (or sampling steps) are looked at.",
+            persist_state="session", help="How many noise levels (or sampling steps) are looked at.",
         ),
         "estimator": st.selectbox(
             "Estimator", list(ESTIMATORS), format_func=ESTIMATORS.get, on_change=_want, key="ced_estimator",
-            help="How entropy is computed from samples. Used by Samples and Prediction.",
+            persist_state="session", help="How entropy is computed from samples. Used by Samples and Prediction.",
         ),
         "condition": st.selectbox(
             "Classes", list(CONDITIONS), format_func=_CONDITION_WORDS.get, on_change=_want, key="ced_condition",
-            help="Whether entropy is taken over all images or inside each class.",
+            persist_state="session", help="Whether entropy is taken over all images or inside each class.",
         ),
         "seed": number(
             "Seed", 0, 2**31 - 1, usual.seed, on_change=_want, key="ced_seed",
-            help="Which images and which noise. The same seed gives the same numbers.",
+            persist_state="session", help="Which images and which noise. The same seed gives the same numbers.",
         ),
     }  # fmt: skip
 
@@ -98,6 +99,8 @@ def _watch(run_id: str, info: ModelInfo) -> None:
         st.rerun()
     if status.state == "queued":
         st.info(jobs.waiting_line(run))
+    elif jobs.stalled(status):
+        st.warning(jobs.STALLED_LINE)
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.progress(min(1.0, max(0.0, status.progress)), text=status.message or "measuring, column by column")
     if right.button("Cancel", width="stretch", help="Stops at the next column."):

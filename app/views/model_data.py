@@ -76,10 +76,14 @@ def _do_they_fit(info: ModelInfo, data: Data) -> None:
     if data.class_names == info.class_names:
         return
     st.info(
-        f"{data.name} has other classes than {info.name} was trained on ({len(data.class_names)} against "
-        f"{len(info.class_names)}). In recovery its label table is made afresh and every other weight is kept; "
+        f"{data.name} has other classes ({_few(data.class_names)}) than {info.name} was trained on "
+        f"({_few(info.class_names)}). In recovery the label table is made afresh and every other weight is kept; "
         "scores before any adaptation use the null class, that is, no class at all."
     )
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (f" … {names[-1]}" if len(names) > 3 else "")
 
 
 def _classes(data: Data) -> None:
@@ -92,9 +96,11 @@ def _classes(data: Data) -> None:
 
 
 def _facts(facts: dict) -> str:
-    return '<dl class="ep-facts">' + "".join(
-        f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>" for name, value in facts.items()
-    ) + "</dl>"
+    return (
+        '<dl class="ep-facts">'
+        + "".join(f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>" for name, value in facts.items())
+        + "</dl>"
+    )
 
 
 page()

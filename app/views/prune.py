@@ -71,7 +71,9 @@ def _plan(info: ModelInfo, data: str) -> dict:
             "Stages", 1, 6, min(3, info.depth - depth), key="num_stages",
             help="Dropping happens in this many rounds; importance is measured afresh before each.",
         )  # fmt: skip
-        st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{info.depth - depth} of these will go.</p>')
+        st.html(
+            blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{info.depth - depth} of these will go.</p>'
+        )
         return {"target_depth": depth, "num_stages": stages}
     drop = _by_rank(info, data) if way == "rank" else _by_hand(info)
     return {"drop": drop} if drop else {}
@@ -116,24 +118,25 @@ def _recovery(info: ModelInfo) -> dict:
     steps, rate, batch, distill, images = st.columns(5, gap="medium")
     finetune = FinetuneConfig(
         num_steps=steps.number_input(
-            "Steps", 0, 1_000_000, usual.num_steps, 50, key="num_steps",
+            "Steps", 0, 1_000_000, usual.num_steps, 50, key="num_steps", persist_state="session",
             help="Training steps in all, shared out between the stages. 0 drops the blocks and doesn't train.",
         ),
         learning_rate=rate.number_input(
-            "Learning rate", value=3e-4, format="%.1e", step=1e-4, key="learning_rate",
+            "Learning rate", value=3e-4, format="%.1e", step=1e-4, key="learning_rate", persist_state="session",
             help="AdamW without weight decay. Usual values are 1e-5 to 1e-3; small models bear more.",
         ),
         batch_size=batch.number_input(
-            "Batch", 1, 4096, usual.batch_size, 16, key="batch_size", help="Images in one training step."
+            "Batch", 1, 4096, usual.batch_size, 16, key="batch_size", persist_state="session",
+            help="Images in one training step.",
         ),
         distill_weight=distill.number_input(
-            "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="distill_weight",
+            "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="distill_weight", persist_state="session",
             help="Weight of matching the intact model's output besides the data. 0 is without; costs about half again.",
         ),
     )  # fmt: skip
     measured = Protocol(
         num_images=images.number_input(
-            "Images to score", 1, 50_000, protocol.num_images, 100, key="num_images",
+            "Images to score", 1, 50_000, protocol.num_images, 100, key="num_images", persist_state="session",
             help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain.",
         ),
         device=jobs.device(),

@@ -8,6 +8,7 @@ import pandas as pd
 import streamlit as st
 
 from app import address, blocks, heatmap, jobs
+from app.errors import one_line_errors
 from engine.runs.store import Run, RunSummary, delete_run
 
 _ROWS = 50
@@ -24,11 +25,20 @@ def page() -> None:
     found = jobs.summaries()
     if not found:
         st.html(
-            '<div class="ep-empty"><b>No runs yet</b>Whatever you ask for is kept here and survives closing the browser. '
-            "Begin with a heatmap.</div>"
+            '<div class="ep-empty"><b>No runs yet</b>Whatever you ask for is kept here and survives closing the '
+            "browser. Begin with a heatmap.</div>"
         )
         st.page_link("views/start.py", label="Go to start", help="Pick a model to look inside.")
         return
+    under_way = any(summary.state in jobs.WAITING_STATES for summary in found)
+    st.fragment(_list, run_every=3.0 if under_way else None)(under_way)
+
+
+@one_line_errors
+def _list(under_way: bool) -> None:
+    found = jobs.summaries()
+    if under_way and not any(summary.state in jobs.WAITING_STATES for summary in found):
+        st.rerun()  # stops the polling
     chosen = _table(found)
     if chosen is not None:
         address.remember(run=chosen.id)

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 
 from engine.data import load_data
 from engine.errors import Cancelled, EngineError, InputError
-from engine.evaluation.protocol import Protocol
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model
 from engine.runs.progress import Progress, config_from
 from engine.runs.prune_job import prune_job
-from engine.runs.stage_files import evaluate_into, stage_info, write_stage_json
+from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, write_json
 
@@ -71,7 +70,7 @@ def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
 
 def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     """One stage that holds the model as it is, its samples and its metrics."""
-    protocol = config_from(Protocol, run.params.get("protocol", {}))
+    protocol = evaluation_protocol(run.params.get("protocol", {}))
     model, data = _load(run, workspace, device)
     if run.stages():
         return

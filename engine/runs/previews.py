@@ -47,7 +47,7 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
     )
     effect = joint_effect(model, data, drop, config)
     protocol = Protocol(
-        num_images=len(params["seeds"]), num_steps=params.get("num_steps", 15), cfg_scale=params.get("cfg_scale", 1.5)
+        num_images=len(params["seeds"]), num_steps=params.get("num_steps", 15), cfg_scale=params.get("cfg_scale", Protocol.cfg_scale)
     )
     pictures = _pairs(model, drop, params, protocol, folder)
     return {

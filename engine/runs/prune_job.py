@@ -24,7 +24,7 @@ from engine.pruning.config import PruneConfig
 from engine.pruning.decision import Decision
 from engine.pruning.progressive import Decided, Resume, Scoring, StageDone, Trained, Weighing, prune_progressively
 from engine.runs.progress import Progress, config_from
-from engine.runs.stage_files import evaluate_into, stage_info, write_stage_json
+from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, read_json, write_json
 from engine.training.config import FinetuneConfig
@@ -54,7 +54,7 @@ def plan_of(params: dict) -> _Plan:
         prune=config_from(PruneConfig, prune),
         recovery=config_from(FinetuneConfig, params.get("finetune", {})),
         ced=config_from(CedConfig, params.get("ced", {})),
-        protocol=config_from(Protocol, params.get("protocol", {})),
+        protocol=evaluation_protocol(params.get("protocol", {})),
     )
 
 

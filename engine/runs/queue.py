@@ -1,57 +1,32 @@
-"""The table of requests: which runs wait, which previews are asked for, which workers are alive.
+"""The queue of requests: which runs wait and which previews are asked for, who does them, and what becomes of them.
 
-Everything here can be lost: runs are in their folders, and a table that is missing or damaged is made again from them.
-Each call opens and closes its own connection, so any thread may call. Free of torch.
+Everything here can be lost: runs are in their folders (store.py), the rest can be asked again. Any thread may call.
+Free of torch.
 """
 
-import fcntl
 import hashlib
 import json
-import math
-import os
 import re
-import socket
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from engine.errors import AssetError, InputError, WorkspaceError
+from engine.errors import AssetError, InputError
 from engine.runs.store import ACTIVE_STATES, FINISHED_STATES, Run, RunStatus, list_runs, open_run
+from engine.runs.table import read, transact
+from engine.runs.workers import (  # noqa: F401 - the app puts its questions here and gets to the workers this way too
+    WorkerInfo,
+    beat,
+    ensure_worker,
+    live_workers,
+    live_workers_in,
+    process_exists,
+)
 from engine.runs.workspace import Workspace, read_json, write_json, writing
 
-HEARTBEAT_SECONDS = 2.0
-ALIVE_SECONDS = 10.0
-_STARTING_SECONDS = 30.0  # how long a worker that we started may take until its first heartbeat
 _LONGEST_STEP_SECONDS = 3600.0
-_LOG_BYTES = 1 << 20  # a worker's log is started afresh beyond this
-_REPOSITORY = Path(__file__).parents[2]
-
-_VERSION = 1
-#: table -> columns. The state of a run or preview is queued or running: what has ended is not in the table
-_TABLES = {
-    "runs": "number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, state TEXT",
-    "previews": "number INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT UNIQUE, kind TEXT, params TEXT, state TEXT, "
-    "worker_id TEXT, anonymous INTEGER",
-    "clients": "client TEXT PRIMARY KEY, key TEXT",  # the one preview that each of them waits for
-    "workers": "worker_id TEXT PRIMARY KEY, host TEXT, pid INTEGER, device TEXT, heartbeat REAL, doing TEXT",
-}
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerInfo:
-    worker_id: str
-    pid: int
-    device: str
-    heartbeat: float
-    doing: str  # id of a run, "preview" or ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +41,7 @@ class PreviewRequest:
 
 
 def submit_run(workspace: Workspace, run: Run) -> None:
-    _transact(workspace, lambda table: _enqueue(table, run.id))
+    transact(workspace, lambda table: _enqueue(table, run.id))
 
 
 def queue_position(workspace: Workspace, run_id: str) -> int | None:
@@ -78,7 +53,7 @@ def queue_position(workspace: Workspace, run_id: str) -> int | None:
             return None if row is None else 0
         return table.execute("SELECT COUNT(*) FROM runs WHERE state = 'queued' AND number < ?", row[:1]).fetchone()[0]
 
-    return _read(workspace, position)
+    return read(workspace, position)
 
 
 def cancel_run(workspace: Workspace, run_id: str) -> None:
@@ -93,11 +68,11 @@ def cancel_run(workspace: Workspace, run_id: str) -> None:
             run.update(state="cancelled", message="cancelled before it began")
         elif status.state not in FINISHED_STATES:
             run.request_cancel()
-            at_work = {worker.doing for worker in _live_workers(table)}
+            at_work = {worker.doing for worker in live_workers_in(table)}
             if status.state in ACTIVE_STATES and run_id not in at_work and not _is_at_work(status):
                 interrupt(run, "its process is gone")  # nobody is left to see the request
 
-    _transact(workspace, cancel)
+    transact(workspace, cancel)
 
 
 def resume_run(workspace: Workspace, run_id: str) -> None:
@@ -115,7 +90,7 @@ def resume_run(workspace: Workspace, run_id: str) -> None:
         if status.state not in ACTIVE_STATES:
             _enqueue(table, run_id)
 
-    _transact(workspace, resume)
+    transact(workspace, resume)
 
 
 def claim_next_run(workspace: Workspace, worker_id: str) -> Run | None:
@@ -131,12 +106,12 @@ def claim_next_run(workspace: Workspace, worker_id: str) -> Run | None:
             table.execute("DELETE FROM runs WHERE id = ?", (run_id,))
         return None
 
-    return _transact(workspace, claim)
+    return transact(workspace, claim)
 
 
 def finish_run(workspace: Workspace, run_id: str) -> None:
     """Takes a run that has ended off the table."""
-    _transact(workspace, lambda table: table.execute("DELETE FROM runs WHERE id = ? AND state = 'running'", (run_id,)))
+    transact(workspace, lambda table: table.execute("DELETE FROM runs WHERE id = ? AND state = 'running'", (run_id,)))
 
 
 def _enqueue(table: sqlite3.Connection, run_id: str) -> None:
@@ -178,7 +153,7 @@ def submit_preview(workspace: Workspace, kind: str, params: dict[str, Any], *, c
             "DELETE FROM previews WHERE state = 'queued' AND NOT anonymous AND key NOT IN (SELECT key FROM clients)"
         )
 
-    _transact(workspace, ask)
+    transact(workspace, ask)
     return key
 
 
@@ -189,7 +164,7 @@ def preview_result(workspace: Workspace, key: str) -> dict[str, Any] | None:
     file = workspace.previews / key / "result.json"
     if result := _read_result(file):
         return result
-    if _read(workspace, lambda table: table.execute("SELECT 1 FROM previews WHERE key = ?", (key,)).fetchone()):
+    if read(workspace, lambda table: table.execute("SELECT 1 FROM previews WHERE key = ?", (key,)).fetchone()):
         return None
     # The worker writes the answer first and takes the question off the table then: look once more.
     return _read_result(file) or {"state": "stale", "error": None}
@@ -205,7 +180,7 @@ def claim_next_preview(workspace: Workspace, worker_id: str) -> PreviewRequest |
         table.execute("UPDATE previews SET state = 'running', worker_id = ? WHERE key = ?", (worker_id, key))
         return PreviewRequest(key=key, kind=kind, params=json.loads(params), folder=workspace.previews / key)
 
-    return _transact(workspace, claim)
+    return transact(workspace, claim)
 
 
 def finish_preview(workspace: Workspace, key: str, result: dict[str, Any]) -> None:
@@ -218,27 +193,14 @@ def finish_preview(workspace: Workspace, key: str, result: dict[str, Any]) -> No
         table.execute("DELETE FROM previews WHERE key = ?", (key,))
         table.execute("DELETE FROM clients WHERE key = ?", (key,))
 
-    _transact(workspace, finish)
+    transact(workspace, finish)
 
 
 def num_waiting(workspace: Workspace) -> tuple[int, int]:
     """Previews and runs that wait."""
     waiting = "(SELECT COUNT(*) FROM {} WHERE state = 'queued')"
     counts = f"SELECT {waiting.format('previews')}, {waiting.format('runs')}"
-    return _read(workspace, lambda table: table.execute(counts).fetchone())
-
-
-def table_mark(workspace: Workspace) -> tuple[tuple[int, int, int] | None, ...]:
-    """Another one whenever somebody has written to the table: a small part of the price of asking it."""
-    marks = []
-    for file in (workspace.queue_file, workspace.queue_file.with_name("queue.sqlite-wal")):
-        try:
-            about = os.stat(file)
-        except OSError:  # no such file; anything worse is noticed by whoever asks the table itself
-            marks.append(None)
-        else:
-            marks.append((about.st_ino, about.st_size, about.st_mtime_ns))
-    return tuple(marks)
+    return read(workspace, lambda table: table.execute(counts).fetchone())
 
 
 def _read_result(file: Path) -> dict[str, Any]:
@@ -250,81 +212,7 @@ def _read_result(file: Path) -> dict[str, Any]:
     return result if isinstance(result, dict) else {}
 
 
-# Workers
-
-
-def beat(workspace: Workspace, worker: WorkerInfo) -> None:
-    row = (worker.worker_id, socket.gethostname(), worker.pid, worker.device, worker.heartbeat, worker.doing)
-    _transact(workspace, lambda table: table.execute("REPLACE INTO workers VALUES (?, ?, ?, ?, ?, ?)", row))
-
-
-def remove_worker(workspace: Workspace, worker_id: str) -> None:
-    """For one that ends in good order: what it was answering is left to the next."""
-
-    def remove(table: sqlite3.Connection) -> None:
-        table.execute("DELETE FROM workers WHERE worker_id = ?", (worker_id,))
-        table.execute("UPDATE previews SET state = 'queued' WHERE state = 'running' AND worker_id = ?", (worker_id,))
-
-    _transact(workspace, remove)
-
-
-def live_workers(workspace: Workspace) -> list[WorkerInfo]:
-    """Those with a fresh heartbeat whose process exists."""
-    return _read(workspace, _live_workers)
-
-
-def _live_workers(table: sqlite3.Connection) -> list[WorkerInfo]:
-    columns = "SELECT worker_id, pid, device, heartbeat, doing, host FROM workers WHERE heartbeat > ? ORDER BY device"
-    rows = table.execute(columns, (time.time() - ALIVE_SECONDS,)).fetchall()
-    here = socket.gethostname()
-    return [
-        WorkerInfo(worker_id=worker_id, pid=pid, device=device, heartbeat=heartbeat, doing=doing)
-        for worker_id, pid, device, heartbeat, doing, host in rows
-        if host != here or _process_exists(pid)  # another container's process numbers mean nothing here
-    ]
-
-
-def _process_exists(pid: int, *, since: float = math.inf) -> bool:
-    """Whether a process has this number, had it at the time ``since`` already, and hasn't ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it exists and is somebody else's
-    try:
-        state, *numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        (boot_time,) = re.findall(r"^btime (\d+)", Path("/proc/stat").read_text(), re.MULTILINE)
-    except (OSError, ValueError):  # no Linux
-        return True
-    born = int(boot_time) + int(numbers[18]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5)
-    return state not in ("Z", "X") and born < since + 2  # boot_time is in whole seconds
-
-
-def worker_log(workspace: Workspace, device: str) -> Path:
-    return workspace.root / f"worker-{re.sub(r'[^A-Za-z0-9]', '-', device)}.log"
-
-
-_started: dict[tuple[Path, str], tuple[subprocess.Popen, float]] = {}
-
-
-def ensure_worker(workspace: Workspace, *, device: str = "cpu") -> bool:
-    """Starts a worker unless one is alive or starting; True if this call did. Two callers at once do no harm: the
-    worker takes a lock, and the one that comes second ends quietly."""
-    earlier = _started.get((workspace.root, device))
-    starting = earlier is not None and earlier[0].poll() is None and time.time() - earlier[1] < _STARTING_SECONDS
-    if starting or any(worker.device == device for worker in live_workers(workspace)):
-        return False
-    log = worker_log(workspace, device)
-    command = [sys.executable, "-m", "engine", "worker", "--workspace", str(workspace.root), "--device", device]
-    with writing(log):
-        fresh = log.exists() and log.stat().st_size > _LOG_BYTES
-        with open(log, "wb" if fresh else "ab") as output:
-            process = subprocess.Popen(
-                command, cwd=_REPOSITORY, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-    _started[workspace.root, device] = process, time.time()
-    return True
+# After a worker died
 
 
 def recover(workspace: Workspace, worker_id: str) -> None:
@@ -342,7 +230,7 @@ def recover(workspace: Workspace, worker_id: str) -> None:
                 interrupt(run, "the engine stopped while this was running; resume it to go on")
 
     def tidy(table: sqlite3.Connection) -> list[str]:
-        workers = {worker.worker_id: worker for worker in _live_workers(table)}
+        workers = {worker.worker_id: worker for worker in live_workers_in(table)}
         at_work = {worker.doing for worker in workers.values()}
         for (run_id,) in table.execute("SELECT id FROM runs WHERE state = 'running'").fetchall():
             if run_id not in at_work:  # whoever claims it sees from its folder whether it still wants to run
@@ -350,7 +238,7 @@ def recover(workspace: Workspace, worker_id: str) -> None:
         given_up = table.execute("SELECT key, worker_id FROM previews WHERE state = 'running'").fetchall()
         return [key for key, owner in given_up if owner == worker_id or owner not in workers]
 
-    for key in _transact(workspace, tidy):
+    for key in transact(workspace, tidy):
         finish_preview(workspace, key, {"state": "failed", "error": "the engine stopped while answering; ask again"})
 
 
@@ -367,101 +255,4 @@ def interrupt(run: Run, reason: str) -> None:
 def _is_at_work(status: RunStatus) -> bool:
     """For a run that no worker holds: one started from the command line, or left behind. A step may take long."""
     fresh = time.time() - status.heartbeat < _LONGEST_STEP_SECONDS
-    return fresh and status.pid is not None and _process_exists(status.pid, since=status.heartbeat)
-
-
-# The table itself
-
-
-def _read(workspace: Workspace, work: Callable[[sqlite3.Connection], T]) -> T:
-    return _attempt(workspace, work)
-
-
-def _transact(workspace: Workspace, work: Callable[[sqlite3.Connection], T]) -> T:
-    def transaction(table: sqlite3.Connection) -> T:
-        with table:  # commits, or rolls back
-            table.execute("BEGIN IMMEDIATE")
-            return work(table)
-
-    return _attempt(workspace, transaction)
-
-
-def _attempt(workspace: Workspace, work: Callable[[sqlite3.Connection], T]) -> T:
-    try:
-        with closing(_open(workspace)) as table:
-            return work(table)
-    except sqlite3.DatabaseError as error:
-        if not _is_damage(error):
-            raise _explain(workspace, error) from error
-    _set_aside(workspace)
-    try:
-        with closing(_open(workspace)) as table:
-            return work(table)
-    except sqlite3.DatabaseError as error:
-        raise _explain(workspace, error) from error
-
-
-def _open(workspace: Workspace) -> sqlite3.Connection:
-    table = sqlite3.connect(workspace.queue_file, timeout=5, isolation_level=None)
-    try:
-        if table.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-            with _alone(workspace):
-                if table.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
-                    _create(table, workspace)
-        table.execute("PRAGMA synchronous = NORMAL")
-        return table
-    except BaseException:
-        table.close()
-        raise
-
-
-def _create(table: sqlite3.Connection, workspace: Workspace) -> None:
-    """An empty table, and in it the runs that their folders say are waiting or running, in order of creation."""
-    table.execute("PRAGMA journal_mode = WAL")
-    with table:
-        table.execute("BEGIN IMMEDIATE")
-        for name, columns in _TABLES.items():
-            table.execute(f"DROP TABLE IF EXISTS {name}")
-            table.execute(f"CREATE TABLE {name} ({columns})")
-        for summary in reversed(list_runs(workspace)):
-            if summary.state == "queued" or summary.state in ACTIVE_STATES:
-                state = "queued" if summary.state == "queued" else "running"
-                table.execute("INSERT INTO runs (id, state) VALUES (?, ?)", (summary.id, state))
-        table.execute(f"PRAGMA user_version = {_VERSION}")
-
-
-def _set_aside(workspace: Workspace) -> None:
-    with _alone(workspace), writing(workspace.queue_file):
-        try:
-            with closing(sqlite3.connect(workspace.queue_file, timeout=5)) as table:
-                if table.execute("PRAGMA quick_check").fetchone()[0] == "ok":
-                    return  # somebody else was here first
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise _explain(workspace, error) from error
-        for ending in ("-wal", "-shm"):
-            workspace.queue_file.with_name(workspace.queue_file.name + ending).unlink(missing_ok=True)
-        os.replace(workspace.queue_file, workspace.queue_file.with_name("queue.sqlite.damaged"))
-
-
-@contextmanager
-def _alone(workspace: Workspace) -> Iterator[None]:
-    """Making and discarding the table is for one process at a time."""
-    path = workspace.root / "queue.lock"
-    with writing(path):
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _explain(workspace: Workspace, error: sqlite3.DatabaseError) -> WorkspaceError:
-    return WorkspaceError(
-        f"{workspace.queue_file} can't be used ({error}); check that the folder is there, writable and not full"
-    )
+    return fresh and status.pid is not None and process_exists(status.pid, since=status.heartbeat)

@@ -8,12 +8,22 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.bundled import Data
+from engine.errors import InputError
 from engine.evaluation.efficiency import compare_efficiency
-from engine.evaluation.fidelity import evaluate_fidelity
+from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import SampleSet, sample_batches
 from engine.models.model import Model
+from engine.runs.progress import config_from
 from engine.runs.workspace import write_json
+
+
+def evaluation_protocol(values: dict) -> Protocol:
+    """The protocol of a job's params. Raises InputError for one that no metric could rest on."""
+    protocol = config_from(Protocol, values)
+    if protocol.num_images < MIN_IMAGES:
+        raise InputError(f"{protocol.num_images} images are too few to measure with; take at least {MIN_IMAGES}")
+    return protocol
 
 
 def stage_info(

@@ -10,18 +10,15 @@ import re
 import secrets
 import shutil
 import time
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from engine.errors import AssetError, EngineError, InputError, WorkspaceError
+from engine.runs.stage import Stage, new_stage_folder, open_stage, stage_folders
 from engine.runs.workspace import (
     Workspace,
     encode_json,
@@ -54,48 +51,6 @@ class RunStatus:
 
 
 _STATUS_FIELDS = frozenset(field.name for field in fields(RunStatus))
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A finished stage; it never changes. All reading raises AssetError for a damaged file."""
-
-    number: int
-    path: Path
-    info: dict[str, Any]  # stage.json
-
-    @property
-    def title(self) -> str:
-        return self.info["title"]
-
-    @property
-    def depth(self) -> int:
-        return self.info["depth"]
-
-    @property
-    def kept_blocks(self) -> tuple[int, ...]:
-        return tuple(self.info["kept_blocks"])
-
-    def metrics(self) -> dict[str, Any] | None:
-        return self._json("metrics.json")
-
-    def ced(self) -> dict[str, Any] | None:
-        return self._json("ced.json")
-
-    def samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-        """Images uint8 (N, H, W, 3), labels (N,), seeds (N,)."""
-        file = self.path / "samples.npz"
-        if not file.exists():
-            return None
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return arrays["arr_0"], arrays["labels"], arrays["seeds"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise AssetError(f"{file} is damaged ({error}); evaluate this stage again") from error
-
-    def _json(self, name: str) -> dict[str, Any] | None:
-        file = self.path / name
-        return read_json(file) if file.exists() else None
 
 
 class Run:
@@ -184,36 +139,18 @@ class Run:
 
     def stages(self) -> list[Stage]:
         """The finished ones, by number."""
-        return [Stage(n, path, read_json(path / "stage.json")) for n, path in _stage_folders(self.path)]
+        return [open_stage(folder) for folder in stage_folders(self.path).values()]
 
     def stage(self, number: int) -> Stage:
-        folders = dict(_stage_folders(self.path))
+        folders = stage_folders(self.path)
         if number not in folders:
             existing = f"it has {', '.join(map(str, folders))}" if folders else "it has none yet"
             raise InputError(f"run {self.id} has no stage {number}; {existing}")
-        return Stage(number, folders[number], read_json(folders[number] / "stage.json"))
+        return open_stage(folders[number])
 
-    @contextmanager
-    def new_stage(self, number: int) -> Iterator[Path]:
+    def new_stage(self, number: int) -> AbstractContextManager[Path]:
         """A folder to fill, stage.json included; it becomes stages/<number> in one rename when the body ends well."""
-        stages = self.path / "stages"
-        final = stages / str(number)
-        assert not final.exists(), f"stage {number} of {self.id} is written already"
-        with writing(final):
-            stages.mkdir(exist_ok=True)
-            for leftover in stages.glob(".new-*"):  # of a process that was killed
-                shutil.rmtree(leftover)
-            folder = stages / f".new-{number}-{secrets.token_hex(4)}"
-            folder.mkdir()
-        try:
-            with writing(final):
-                yield folder
-                assert (folder / "stage.json").exists(), f"stage {number} has no stage.json"
-                _sync_tree(folder)
-                os.rename(folder, final)
-                sync_folder(stages)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return new_stage_folder(self.path, number)
 
     def request_cancel(self) -> None:
         write_bytes_atomically(self.path / "cancel", b"")
@@ -345,7 +282,7 @@ def _summarise(path: Path) -> RunSummary | None:
         state=status.state,
         progress=status.progress,
         message=status.error or status.message,
-        num_stages=len(_stage_folders(path)),
+        num_stages=len(stage_folders(path)),
     )
 
 
@@ -356,21 +293,7 @@ def _folder_time(path: Path) -> float:
         return 0.0
 
 
-def _stage_folders(path: Path) -> list[tuple[int, Path]]:
-    try:
-        names = os.listdir(path / "stages")
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [(number, path / "stages" / str(number)) for number in sorted(int(name) for name in names if name.isdigit())]
-
-
 def _free_name(workspace: Workspace, prefix: str) -> Path:
     while (path := workspace.runs / f"{prefix}-{secrets.token_hex(2)}").exists():
         continue
     return path
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        sync_folder(path)  # a file's content or a sub-folder's names: the same call
-    sync_folder(folder)

@@ -8,46 +8,30 @@ import fcntl
 import importlib
 import logging
 import os
-import re
 import secrets
 import select
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from engine.errors import AssetError, EngineError
+from engine.errors import EngineError
 from engine.runs import queue
-from engine.runs.queue import HEARTBEAT_SECONDS, PreviewRequest, WorkerInfo
-from engine.runs.store import FINISHED_STATES, Run, RunStatus
+from engine.runs.child import Child, one_line, start_child
+from engine.runs.queue import PreviewRequest
+from engine.runs.store import Run
+from engine.runs.table import table_mark
+from engine.runs.workers import HEARTBEAT_SECONDS, WorkerInfo, beat, remove_worker, worker_log
 from engine.runs.workspace import Workspace, encode_json, writing
 
 POLL_SECONDS = 0.1
 ASK_ANYWAY_SECONDS = 1.0  # a file system's clock may be too coarse to show two writes as two
-CANCEL_GRACE_SECONDS = 5.0  # for the run to see the request itself; then SIGTERM
-TERMINATE_GRACE_SECONDS = 3.0  # then SIGKILL
 SIGNAL_GRACE_SECONDS = 1.0  # for the loop to end by itself when the worker is told to stop
 RECOVER_SECONDS = 60.0
-_REPOSITORY = Path(__file__).parents[2]
-
-# Runs before the child's own program: the kernel kills the child when the worker dies. Set here and not between fork
-# and exec, where Python code may hang in a process with threads.
-_DIE_WITH_WORKER = """
-import os, signal, sys
-worker, command = int(sys.argv[1]), sys.argv[2:]
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-if os.getppid() != worker:
-    sys.exit("the worker died before the run began")
-os.execvp(command[0], command)
-"""
 
 logger = logging.getLogger("engine.worker")
 
@@ -92,7 +76,7 @@ def _device_lock(workspace: Workspace, device: str) -> Iterator[int | None]:
 
 
 def _lock_file(workspace: Workspace, device: str) -> Path:
-    return queue.worker_log(workspace, device).with_suffix(".lock")
+    return worker_log(workspace, device).with_suffix(".lock")
 
 
 def _take(lock: int) -> bool:
@@ -101,13 +85,6 @@ def _take(lock: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@dataclass
-class _Child:
-    run: Run
-    process: subprocess.Popen
-    cancel_seen: float | None = None  # monotonic seconds
 
 
 class _Worker:
@@ -119,7 +96,7 @@ class _Worker:
         self.worker_id = f"{device}-{secrets.token_hex(4)}"
         self.doing = ""
         self.beating = threading.Lock()
-        self.child: _Child | None = None
+        self.child: Child | None = None
         self.warm = False
         self.table_mark: tuple | None = None
         self.last_asked = 0.0
@@ -162,7 +139,7 @@ class _Worker:
         """One look at everything; True if there was something to do."""
         if self.child:
             self.watch_child()
-        mark, now = queue.table_mark(self.workspace), time.monotonic()
+        mark, now = table_mark(self.workspace), time.monotonic()
         if mark == self.table_mark and now - self.last_asked < ASK_ANYWAY_SECONDS:
             return False
         self.table_mark, self.last_asked = mark, now
@@ -192,7 +169,7 @@ class _Worker:
             logger.exception("preview %s of kind %s with %s", request.key, request.kind, request.params)
             return {
                 "state": "failed",
-                "error": f"internal error: {type(error).__name__}: {_one_line(error)} (see worker log)",
+                "error": f"internal error: {type(error).__name__}: {one_line(error)} (see worker log)",
             }
 
     def warm_up(self) -> None:
@@ -205,47 +182,27 @@ class _Worker:
 
     def start(self, run: Run) -> None:
         self.now_doing(run.id)
-        launcher = [sys.executable, "-ISc", _DIE_WITH_WORKER, str(os.getpid())]
         try:
-            with writing(run.path), open(run.path / "log.txt", "ab") as output:
-                run.update(state="running", phase="starting", message="starting", pid=None)  # the child notes its own
-                process = subprocess.Popen(
-                    [*launcher, *self.run_command, str(run.path), "--device", self.device],
-                    cwd=_REPOSITORY,
-                    env=os.environ | {"PYTHONUNBUFFERED": "1"},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    start_new_session=True,  # its own group, so that a signal reaches its helpers too
-                )
+            self.child = start_child(run, [*self.run_command, str(run.path), "--device", self.device])
         except EngineError as error:  # deleted since it was claimed, or no space: recover() sees to it
             logger.error("run %s can't begin: %s", run.id, error)
             self.now_doing("")
             return
-        self.child = _Child(run, process)
-        logger.info("run %s begins as process %s", run.id, process.pid)
+        logger.info("run %s begins as process %s", run.id, self.child.process.pid)
 
     def watch_child(self) -> None:
-        child = self.child
-        if child.process.poll() is not None:
-            self.settle(child)
-        elif child.run.cancel_requested:
-            now = time.monotonic()
-            child.cancel_seen = child.cancel_seen or now
-            if now - child.cancel_seen > CANCEL_GRACE_SECONDS + TERMINATE_GRACE_SECONDS:
-                _signal(child.process, signal.SIGKILL)
-            elif now - child.cancel_seen > CANCEL_GRACE_SECONDS:
-                _signal(child.process, signal.SIGTERM)
+        if self.child.process.poll() is not None:
+            self.settle(self.child)
+        elif self.child.run.cancel_requested:
+            self.child.press()
 
-    def settle(self, child: _Child) -> None:
-        """Sees to it that the folder of a run whose process ended says how. May be called again if it fails."""
-        code = child.process.returncode
-        if child.run.path.is_dir():
-            _close(child.run, code)
+    def settle(self, child: Child) -> None:
+        """For a child that has ended. May be called again if it fails."""
+        child.close()
         queue.finish_run(self.workspace, child.run.id)
         self.child = None
         self.now_doing("")
-        logger.info("run %s ended with code %s", child.run.id, code)
+        logger.info("run %s ended with code %s", child.run.id, child.process.returncode)
 
     def now_doing(self, what: str) -> None:
         self.doing = what
@@ -253,7 +210,7 @@ class _Worker:
 
     def beat(self) -> None:
         with self.beating:  # the loop and the heartbeat both come here: the later word must win
-            queue.beat(
+            beat(
                 self.workspace,
                 WorkerInfo(
                     worker_id=self.worker_id,
@@ -332,56 +289,9 @@ class _Worker:
         child = self.child
         try:
             if child:
-                _signal(child.process, signal.SIGKILL)
-                if child.process.wait() == -signal.SIGKILL and child.run.path.is_dir():
-                    queue.interrupt(child.run, "the engine was stopped while this was running; resume it to go on")
+                child.kill()
                 self.settle(child)
-            queue.remove_worker(self.workspace, self.worker_id)
+            remove_worker(self.workspace, self.worker_id)
         except EngineError as error:
             logger.error("%s", error)
         logger.info("worker for %s ends", self.device)
-
-
-def _close(run: Run, code: int) -> None:
-    try:
-        status = run.status()
-    except AssetError as error:
-        logger.error("%s", error)
-        run.write_status(RunStatus(state="running", heartbeat=time.time()))
-        status = run.status()
-    if status.state in FINISHED_STATES:
-        return
-    if run.cancel_requested or code < 0:
-        queue.interrupt(run, f"stopped from outside by {_signal_name(-code)}; resume it to go on")
-    else:
-        reason = _last_line(run.path / "log.txt") or f"it ended with code {code} and said nothing"
-        run.update(state="failed", message=reason, error=reason)
-
-
-def _signal(process: subprocess.Popen, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        return
-
-
-def _signal_name(number: int) -> str:
-    try:
-        name = signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-    return f"{name} (perhaps for want of memory)" if name == "SIGKILL" else name
-
-
-def _last_line(log: Path) -> str:
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, log.stat().st_size - 4096))
-            lines = file.read().decode(errors="replace").split("\n")
-    except OSError:
-        return ""
-    return next((_one_line(line) for line in reversed(lines) if line.strip()), "")
-
-
-def _one_line(text: object) -> str:
-    return re.sub(r"\s+", " ", str(text)).strip()[:300]

@@ -183,7 +183,8 @@ def _train_events(run: Run, stage: int, *, num_steps: int = 300) -> None:
     rng = np.random.default_rng(stage)
     for step in range(5, num_steps + 1, 5):
         run.append(
-            "train", stage=stage, step=step, num_steps=300, loss=0.3 + 0.4 * float(np.exp(-step / 60)) + rng.normal(0, 0.01),
+            "train", stage=stage, step=step, num_steps=300,
+            loss=0.3 + 0.4 * float(np.exp(-step / 60)) + rng.normal(0, 0.01),
             learning_rate=3e-4, images_per_second=1160.0,
         )  # fmt: skip
         if step % 60 == 0:

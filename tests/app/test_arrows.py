@@ -53,4 +53,6 @@ def test_no_module_of_the_engine_names_streamlit_or_the_app(file: Path) -> None:
 
 
 def test_the_worker_and_the_command_line_load_no_streamlit() -> None:
-    assert "streamlit" not in loaded_after("import engine.cli, engine.runs.worker, engine.runs.jobs, engine.runs.previews")
+    assert "streamlit" not in loaded_after(
+        "import engine.cli, engine.runs.worker, engine.runs.jobs, engine.runs.previews"
+    )

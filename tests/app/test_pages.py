@@ -1,10 +1,11 @@
 """Each page: empty, with runs, with nonsense in the address, with an engine that is gone."""
 
+import errno
 import json
 import os
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def answer_preview(workspace: Workspace, key: str) -> None:
         for name in ("intact", "pruned"):
             Image.fromarray(image).save(folder / f"{name}_{i}.png")
     delta = [0.1] * 10
-    content = {"state": "done", "timesteps": [0.95 - 0.1 * k for k in range(10)], "delta": delta, "output_mse": delta}
+    content = {"state": "done", "timesteps": ced_result(CedConfig())["timesteps"], "delta": delta, "output_mse": delta}
     (folder / "result.json").write_text(json.dumps({**content, "ced": 0.1, "seconds": 0.8}))
 
 
@@ -68,8 +69,8 @@ def test_every_page_opens_on_a_workspace_with_everything_in_it(full: Workspace, 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_control_says_what_it_does(full: Workspace, open_page: Open, page: str) -> None:
     at = open_page(page)
-    kinds = ("button", "selectbox", "slider", "number_input", "select_slider", "multiselect", "checkbox")
-    silent = [f"{kind} {w.label}" for kind in kinds for w in getattr(at, kind) if not w.proto.help]
+    kinds = ("button", "button_group", "selectbox", "slider", "number_input", "select_slider")
+    silent = [f"{kind} {w.label}" for kind in kinds for w in at.get(kind) if not w.proto.help]
     assert not silent
 
 
@@ -112,7 +113,9 @@ def test_without_models_the_start_page_says_how_to_get_them(empty, open_page, tm
         ("runs", {"run": "nope"}, "There is no run named 'nope'"),
     ],
 )
-def test_nonsense_in_the_address_costs_one_line(full: Workspace, open_page: Open, page: str, query: dict, says: str) -> None:
+def test_nonsense_in_the_address_costs_one_line(
+    full: Workspace, open_page: Open, page: str, query: dict, says: str
+) -> None:
     at = open_page(page, **query)
     said = [element.value for element in [*at.error, *at.warning]]
     assert len(said) == 1 and says in said[0] and "\n" not in said[0]
@@ -142,7 +145,9 @@ def test_the_app_starts_an_engine_once(empty: Workspace, open_page: Open, starte
     assert started == ["cpu"]
 
 
-def test_an_engine_that_died_is_named_and_can_be_started(empty: Workspace, open_page: Open, started, monkeypatch) -> None:
+def test_an_engine_that_died_is_named_and_can_be_started(
+    empty: Workspace, open_page: Open, started, monkeypatch
+) -> None:
     monkeypatch.setattr(jobs, "_START_PATIENCE", 0)
     at = open_page("runs")
     assert "not running" in words(at)
@@ -212,7 +217,9 @@ def test_clicking_a_cell_takes_that_block_out(full: Workspace, open_page: Open) 
     assert heatmap.cell_of({"selection": {"points": []}}) is None
 
 
-def test_blocks_in_the_address_are_asked_of_the_engine_and_its_answer_is_drawn(full: Workspace, open_page: Open) -> None:
+def test_blocks_in_the_address_are_asked_of_the_engine_and_its_answer_is_drawn(
+    full: Workspace, open_page: Open
+) -> None:
     at = open_page("importance", model="demo-sit", data="shapes", block="3,7")
     question = claim_next_preview(full, "worker")
     assert question.kind == "drop" and question.params["drop"] == [3, 7]
@@ -229,6 +236,9 @@ def test_a_preview_that_failed_is_one_line(full: Workspace, open_page: Open) -> 
     finish_preview(full, claim_next_preview(full, "worker").key, {"state": "failed", "error": "weights are damaged"})
     at.run()
     assert [error.value for error in at.error] == ["Weights are damaged"]
+    assert claim_next_preview(full, "worker") is None  # it isn't asked again by itself
+    button(at, "Try again").click().run()
+    assert claim_next_preview(full, "worker").params["drop"] == [3]
 
 
 def test_dropping_every_block_is_refused(full: Workspace, open_page: Open) -> None:
@@ -353,3 +363,32 @@ def test_a_run_that_vanishes_while_watched_is_one_line(full: Workspace, open_pag
     shutil.rmtree(full.runs / asked(at, "run"))
     at.run()
     assert not at.exception and len(at.error) == 1
+
+
+# --- disaster ---
+
+
+def test_a_full_disk_is_one_line_and_nothing_is_lost(full: Workspace, open_page: Open, monkeypatch) -> None:
+    def full_disk(*args, **kwargs) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    at = open_page("prune", run="new", model="demo-sit", data="shapes")
+    before = {found.id for found in list_runs(full)}
+    monkeypatch.setattr(os, "fsync", full_disk)
+    button(at, "Start pruning").click().run()
+    assert not at.exception and len(at.error) == 1 and "no space left" in at.error[0].value.lower()
+    assert {found.id for found in list_runs(full)} == before
+
+
+def test_a_run_whose_engine_was_killed_is_not_shown_as_going_on(full: Workspace, open_page: Open) -> None:
+    running = open_run(full, next(found.id for found in list_runs(full) if found.state == "running"))
+    running.write_status(replace(running.status(), heartbeat=time.time() - 3600))
+    assert "The engine stopped while this was running" in words(open_page("prune"))
+    assert running.status().state == "running"  # the page only looks; the next worker says what became of it
+
+
+def test_two_tabs_ask_once(empty: Workspace, started: list[str]) -> None:
+    for _ in range(2):
+        at = AppTest.from_file(str(MAIN), default_timeout=30).run()
+        at.button(key="show_demo-sit").click().run()
+    assert len(list_runs(empty)) == 1

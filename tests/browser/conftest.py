@@ -20,10 +20,10 @@ from engine.runs.workspace import Workspace
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 REQUIRED = os.environ.get("ENTPRUNER_REQUIRE_BROWSER") == "1"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 def without(what: str) -> None:
@@ -49,7 +49,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {**os.environ, "ENTPRUNER_WORKSPACE": str(workspace.root), "ENTPRUNER_DEVICE": "cpu"}
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
     started = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    log = tmp_path_factory.getbasetemp() / "server.log"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     url = f"http://localhost:{port}"
     try:
         _wait_until_up(url, process)
@@ -59,6 +61,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             os.kill(worker.pid, signal.SIGTERM)
         process.terminate()
         process.wait(timeout=20)
+    assert "Traceback" not in log.read_text(), f"the server logged an exception:\n{log.read_text()[-3000:]}"
 
 
 def _wait_until_up(url: str, process: subprocess.Popen) -> None:

@@ -10,16 +10,13 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError, WorkspaceError
-from engine.runs import queue
+from engine.runs import table, workers
 from engine.runs.queue import (
-    WorkerInfo,
-    beat,
     cancel_run,
     claim_next_preview,
     claim_next_run,
     finish_preview,
     finish_run,
-    live_workers,
     preview_result,
     queue_position,
     recover,
@@ -28,6 +25,7 @@ from engine.runs.queue import (
     submit_run,
 )
 from engine.runs.store import Run, create_run, delete_run
+from engine.runs.workers import WorkerInfo, beat, live_workers
 from engine.runs.workspace import Workspace, open_workspace
 
 
@@ -318,21 +316,21 @@ def test_one_worker_is_started_by_many_calls(workspace: Workspace, monkeypatch: 
         commands.append(command)
         return real([sys.executable, "-c", "print('hello'); import time; time.sleep(0.5)"], **options)
 
-    monkeypatch.setattr(queue.subprocess, "Popen", start)
-    assert queue.ensure_worker(workspace)
-    assert not queue.ensure_worker(workspace)
+    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    assert workers.ensure_worker(workspace)
+    assert not workers.ensure_worker(workspace)
     root = str(workspace.root)
     assert commands == [[sys.executable, "-m", "engine", "worker", "--workspace", root, "--device", "cpu"]]
-    process, _ = queue._started[workspace.root, "cpu"]
+    process, _ = workers._started[workspace.root, "cpu"]
     assert os.getsid(process.pid) == process.pid  # it outlives the server that started it
     process.wait()
     assert (workspace.root / "worker-cpu.log").read_text() == "hello\n"
-    assert queue.ensure_worker(workspace)  # that one died
-    queue._started[workspace.root, "cpu"][0].wait()
+    assert workers.ensure_worker(workspace)  # that one died
+    workers._started[workspace.root, "cpu"][0].wait()
     beat(workspace, worker())
-    assert not queue.ensure_worker(workspace)
-    assert queue.ensure_worker(workspace, device="cuda:1")
-    queue._started[workspace.root, "cuda:1"][0].wait()
+    assert not workers.ensure_worker(workspace)
+    assert workers.ensure_worker(workspace, device="cuda:1")
+    workers._started[workspace.root, "cuda:1"][0].wait()
     assert (workspace.root / "worker-cuda-1.log").exists()
 
 
@@ -344,7 +342,7 @@ def test_table_that_was_deleted_is_made_again(workspace: Workspace, leftovers: b
     first, second, running, done = (new_run(workspace) for _ in range(4))
     running.update(state="running")
     done.update(state="done")
-    held_open = queue._open(workspace) if leftovers else None  # then -wal and -shm stay behind
+    held_open = table.open_table(workspace) if leftovers else None  # then -wal and -shm stay behind
     workspace.queue_file.unlink()
     assert [queue_position(workspace, run.id) for run in (first, second)] == [0, 1]
     assert queue_position(workspace, running.id) == 0

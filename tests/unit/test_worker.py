@@ -14,7 +14,6 @@ import pytest
 
 from engine.runs.queue import (
     cancel_run,
-    live_workers,
     preview_result,
     queue_position,
     resume_run,
@@ -22,6 +21,7 @@ from engine.runs.queue import (
     submit_run,
 )
 from engine.runs.store import FINISHED_STATES, Run, create_run, delete_run
+from engine.runs.workers import live_workers
 from engine.runs.workspace import Workspace, open_workspace
 
 REPOSITORY = Path(__file__).parents[2]
@@ -60,7 +60,7 @@ FAKE_WORKER = """
 import json, sys, time, types
 from pathlib import Path
 from engine.errors import InputError
-from engine.runs import worker
+from engine.runs import child, worker
 from engine.runs.workspace import open_workspace
 
 def answer_preview(kind, params, *, folder, device):
@@ -81,8 +81,8 @@ previews.answer_preview = answer_preview
 sys.modules["engine.runs.previews"] = previews
 root, options, constants = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
 for name, value in constants.items():
-    assert hasattr(worker, name)
-    setattr(worker, name, value)
+    (home,) = (module for module in (worker, child) if hasattr(module, name))
+    setattr(home, name, value)
 worker.run_worker(open_workspace(root), run_command=[sys.executable, sys.argv[4]], **options)
 """
 
