@@ -7,11 +7,12 @@ import streamlit as st
 from app import address, charts, jobs, pictures
 from app.errors import one_line_errors, show
 from app.style import palette
+from engine.evaluation.protocol import Protocol
 from engine.models.bundled import ModelInfo
 from engine.pruning.config import check_blocks
 
 NUM_PICTURES = 8
-_SAMPLING = {"seed": 0, "cfg_scale": 1.5, "num_steps": 20}
+_SAMPLING = {"seed": 0, "cfg_scale": Protocol().cfg_scale, "num_steps": Protocol().num_steps}
 _EVERY_CLASS = "a mix of classes"
 
 

@@ -84,6 +84,8 @@ MODELS = {
     "demo-sit-digits": dict(process="flow", dataset="digits", num_steps=1500, parent="demo-sit"),
     "demo-dit-digits": dict(process="diffusion", dataset="digits", num_steps=2000, parent="demo-dit"),
 }
+
+
 def build_pictures() -> None:
     """pictures/<model>.png: eight samples side by side, for the cards of the start page."""
     from PIL import Image

@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from engine.evaluation.protocol import Protocol
 from engine.importance.config import CONDITIONS, ESTIMATORS, VARIABLES, CedConfig
 from engine.pruning.config import PruneConfig
 from engine.runs.store import Run, create_run, open_run
-from engine.runs.workspace import Workspace, open_workspace, write_json
+from engine.runs.workspace import Workspace, open_workspace, write_bytes_atomically, write_json
 from engine.training.config import FinetuneConfig
 
 
@@ -120,7 +121,9 @@ def sample_command(args: argparse.Namespace) -> None:
     protocol = _protocol(args)
     drawn = sample(model, protocol, classes=classes)
     out = Path(args.out or "samples.npz")
-    np.savez_compressed(out, arr_0=drawn.images, labels=drawn.labels, seeds=drawn.seeds)
+    content = BytesIO()
+    np.savez_compressed(content, arr_0=drawn.images, labels=drawn.labels, seeds=drawn.seeds)
+    write_bytes_atomically(out, content.getvalue())
     print(f"{len(drawn.images)} images in {out} (arr_0, labels, seeds) · {protocol.label()}")
 
 

@@ -7,7 +7,7 @@ import streamlit as st
 from app import blocks, jobs, pictures
 from engine.assets import ASSETS
 from engine.importance.config import CedConfig
-from engine.models.bundled import ModelInfo, bundled_models
+from engine.models.bundled import ModelInfo, bundled_models, damaged_models
 
 _PROCESS = {"diffusion": "diffusion (DiT)", "flow": "flow matching (SiT)"}
 
@@ -20,6 +20,8 @@ def page() -> None:
     )
     _newest_run()
     models = bundled_models()
+    for line in damaged_models():
+        st.error(line)
     if not models:
         st.html(
             '<div class="ep-empty"><b>No models are here yet</b>The bundled models belong in assets/models. '

@@ -10,7 +10,7 @@ class Protocol:
     num_images: int = 500  # generated images that the metrics rest on
     sampler: str = ""  # "" takes the process's default: ddim or euler
     num_steps: int = 20  # sampling steps
-    cfg_scale: float = 2.0  # the bundled models draw the right class ≥ 95 % of the time from here on
+    cfg_scale: float = 2.0  # classifier-free guidance; 1 is without
     features: str = "demo-cnn"
     seed: int = 0
     device: str = "cpu"

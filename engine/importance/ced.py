@@ -123,7 +123,7 @@ def _columns(
         yield from _sampling_columns(model, config, probe, drop)
         return
     process, device = model.process, model.device
-    budget = _BUDGET_BYTES[device.type]
+    budget = _BUDGET_BYTES.get(device.type, _BUDGET_BYTES["cpu"])
     size = chunk_size(model.network, num_samples=config.samples, budget_bytes=budget)
     streams = _streams(model, drop)
     for column, t in enumerate(process.timestep_grid(config.timesteps).tolist()):
@@ -148,7 +148,7 @@ def _sampling_columns(
     generator = torch.Generator().manual_seed(config.seed)
     noise = torch.randn(probe.latents.shape, generator=generator).to(device)
     skips = [()] + ([tuple(drop)] if drop is not None else [(block,) for block in range(model.config.depth)])
-    size = chunk_size(model.network, num_samples=B, budget_bytes=_BUDGET_BYTES[device.type])
+    size = chunk_size(model.network, num_samples=B, budget_bytes=_BUDGET_BYTES.get(device.type, _BUDGET_BYTES["cpu"]))
     shared_first_step = _streams(model, drop)
 
     def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
@@ -171,13 +171,14 @@ def _sampling_columns(
     states = model.process.sample(
         network, noise.repeat(S, 1, 1, 1), probe.y.to(device).repeat(S), num_steps=config.timesteps
     )
+    step = 0
     while True:
         with torch.inference_mode():
             state = next(states, None)
         if state is None:
             return
-        time_reached, x = state
-        yield time_reached, x.unflatten(0, (S, B)).float().cpu(), None
+        step += 1
+        yield step, state[1].unflatten(0, (S, B)).float().cpu(), None
 
 
 def _streams(model: Model, drop: list[int] | None) -> Streams:

@@ -24,7 +24,7 @@ class CedResult:
     condition: str
     protocol: dict
     blocks: list[int]
-    timesteps: list[float]
+    timesteps: list[float]  # for "samples": numbers of the sampling steps, 1 … K
     entropy: list[float | None]
     entropy_without: list[list[float | None]]
     delta: list[list[float | None]]

@@ -25,7 +25,7 @@ VARIABLES: dict[str, Variable] = {
         title="Samples: what the model draws",
         meaning="How much the spread of finished pictures changes when the sampler runs without the block, from the "
         "same starting noise. Up is drift towards noise, down is collapse towards sameness.",
-        column="sampling step",
+        column="after sampling step",
         origin="our reading of the paper: the generated distribution",
     ),
     "prediction": Variable(

@@ -61,4 +61,20 @@ def read_model_info(folder: Path, *, name: str | None = None) -> ModelInfo:
 
 
 def bundled_models() -> list[ModelInfo]:
-    return [read_model_info(_FOLDER / name) for name in bundled_model_names()]
+    """Those that can be read; ``damaged_models`` says what is wrong with the others."""
+    return _read_all()[0]
+
+
+def damaged_models() -> list[str]:
+    """One line for each bundled model whose description can't be read."""
+    return _read_all()[1]
+
+
+def _read_all() -> tuple[list[ModelInfo], list[str]]:
+    healthy, damaged = [], []
+    for name in bundled_model_names():
+        try:
+            healthy.append(read_model_info(_FOLDER / name))
+        except AssetError as error:
+            damaged.append(str(error))
+    return healthy, damaged

@@ -1,13 +1,12 @@
 """Opens models: a bundled name, ``<run>@<stage>``, or a folder with config.json and weights.safetensors."""
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load, save
 
 from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, InputError
@@ -17,7 +16,7 @@ from engine.models.dit import DiT, DiTConfig
 from engine.models.model import Model
 from engine.process import make_process
 from engine.runs.store import open_run
-from engine.runs.workspace import open_workspace
+from engine.runs.workspace import open_workspace, write_bytes_atomically, write_json
 
 
 def load_model(
@@ -27,6 +26,7 @@ def load_model(
 
     Raises InputError for a reference that leads nowhere, AssetError for files that can't be read.
     """
+    device = _usable_device(device)
     info = find_model(str(ref), workspace=workspace)
     state, content_hash = _read_weights(info.folder / "weights.safetensors")
     network = DiT(DiTConfig(**info.network))
@@ -43,6 +43,16 @@ def load_model(
         kept_blocks=info.kept_blocks,
         labels_trained=info.labels_trained,
     )
+
+
+def _usable_device(device: str | torch.device) -> torch.device:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch's ways to say that there is no such device
+        raise InputError(
+            f"device {str(device)!r} can't be used here ({str(error).splitlines()[0]}); try cpu"
+        ) from error
+    return torch.device(device)
 
 
 def find_model(ref: str, *, workspace: Path | None = None) -> ModelInfo:
@@ -75,9 +85,10 @@ def save_model(model: Model, folder: Path, *, state: dict[str, torch.Tensor] | N
         "kept_blocks": list(model.kept_blocks),
         "labels_trained": model.labels_trained,
     }
-    (folder / "config.json").write_text(json.dumps(about, indent=1) + "\n")
+    write_json(folder / "config.json", about)
     tensors = state if state is not None else model.network.state_dict()
-    save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / "weights.safetensors")
+    content = save({name: value.contiguous().cpu() for name, value in tensors.items()})
+    write_bytes_atomically(folder / "weights.safetensors", content)
 
 
 def _read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str]:

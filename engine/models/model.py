@@ -14,7 +14,7 @@ from engine.models.dit import DiT, DiTConfig
 from engine.process import Process
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # equal only to itself: comparing weights by accident is slow
 class Model:
     ref: str  # what the user calls it: a bundled name, a path, run@stage
     network: DiT

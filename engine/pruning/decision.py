@@ -75,17 +75,14 @@ def decide(
     yield Decision(drop=sorted(ced.order[: chosen.num_dropped]), record=record)
 
 
-def chosen_by_hand(model: Model, ced: CedResult | None, drop: list[int]) -> Decision:
-    least_important = ced is not None and set(drop) == set(ced.order[: len(drop)])
+def chosen_beforehand(model: Model, drop: list[int]) -> Decision:
     named = ", ".join(str(model.kept_blocks[block]) for block in sorted(drop))
-    reason = f"Block{'s' if len(drop) > 1 else ''} {named} dropped {'by rank' if least_important else 'by hand'}."
-    record = {"mode": "ranked" if least_important else "chosen", "candidates": [], "weights": {}, "chosen": None}
-    return Decision(drop=sorted(drop), record={**_scores(model, ced), **record, "reason": reason})
+    reason = f"Block{'s' if len(drop) > 1 else ''} {named} dropped as chosen beforehand."
+    nothing = {"order": [], "scores": {}, "candidates": [], "weights": {}, "chosen": None}
+    return Decision(drop=sorted(drop), record={"mode": "chosen", **nothing, "reason": reason})
 
 
-def _scores(model: Model, ced: CedResult | None) -> dict:
-    if ced is None:
-        return {"order": [], "scores": {}}
+def _scores(model: Model, ced: CedResult) -> dict:
     blocks = model.kept_blocks
     return {
         "order": [blocks[index] for index in ced.order],

@@ -18,7 +18,7 @@ from engine.importance.config import CedConfig
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import PruneConfig
-from engine.pruning.decision import CandidateScored, Decision, chosen_by_hand, decide
+from engine.pruning.decision import CandidateScored, Decision, chosen_beforehand, decide
 from engine.pruning.surgery import keep_blocks, state_of_kept_blocks, with_classes_of
 from engine.training.config import FinetuneConfig
 from engine.training.finetune import Trainer, TrainStep, finetune
@@ -136,7 +136,7 @@ def _choose(
 ) -> Iterator[Event]:
     """Scores the blocks afresh and returns (scores, decision); by hand, the scores are skipped."""
     if config.drop:
-        return None, chosen_by_hand(model, None, list(config.drop))
+        return None, chosen_beforehand(model, list(config.drop))
     for column in ced_columns(model, data, ced, cache=cache):
         yield Scoring(stage=stage, progress=column)
     scores = column.result

@@ -17,6 +17,7 @@ from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
+from engine.runs.workspace import writing
 
 _WARM_MODELS = 4
 
@@ -47,7 +48,9 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
     )
     effect = joint_effect(model, data, drop, config)
     protocol = Protocol(
-        num_images=len(params["seeds"]), num_steps=params.get("num_steps", 15), cfg_scale=params.get("cfg_scale", Protocol.cfg_scale)
+        num_images=len(params["seeds"]),
+        num_steps=params.get("num_steps", 15),
+        cfg_scale=params.get("cfg_scale", Protocol.cfg_scale),
     )
     pictures = _pairs(model, drop, params, protocol, folder)
     return {
@@ -67,20 +70,30 @@ def _pairs(
     model: Model, drop: list[int], params: dict[str, Any], protocol: Protocol, folder: Path
 ) -> dict[str, list[str]]:
     """The same seeds and classes, intact and without the blocks, as PNG files; returns their names."""
-    labels, seeds = np.array(params["classes"]), np.array(params["seeds"])
-    if len(labels) != len(seeds) or not len(seeds):
+    labels, seeds = tuple(params["classes"]), tuple(params["seeds"])
+    if len(labels) != len(seeds) or not seeds:
         raise InputError(f"{len(seeds)} seeds and {len(labels)} classes: give one class for each seed")
-    if labels.min() < 0 or labels.max() >= model.config.num_classes:
+    if min(labels) < 0 or max(labels) >= model.config.num_classes:
         raise InputError(f"classes must be 0 … {model.config.num_classes - 1}, the classes of {model.ref}")
     kept = [block for block in range(model.config.depth) if block not in drop]
     without = model.with_network(model.network.with_blocks(kept), change=f"keep {kept}", kept=kept)
+    drawn = {
+        "intact": _intact_images(model, labels, seeds, protocol),
+        "pruned": draw(without, labels=np.array(labels), seeds=np.array(seeds), protocol=protocol).images,
+    }
     pictures = {}
-    for name, variant in (("intact", model), ("pruned", without)):
-        drawn = draw(variant, labels=labels, seeds=seeds, protocol=protocol)
+    for name, images in drawn.items():
         pictures[name] = [f"{name}_{index}.png" for index in range(len(seeds))]
-        for image, file in zip(drawn.images, pictures[name], strict=True):
-            Image.fromarray(image).save(folder / file)
+        for image, file in zip(images, pictures[name], strict=True):
+            with writing(folder / file):
+                Image.fromarray(image).save(folder / file)
     return pictures
+
+
+@lru_cache(maxsize=32)
+def _intact_images(model: Model, labels: tuple[int, ...], seeds: tuple[int, ...], protocol: Protocol) -> np.ndarray:
+    """Kept: every block that a person clicks is shown beside the same intact pictures."""
+    return draw(model, labels=np.array(labels), seeds=np.array(seeds), protocol=protocol).images
 
 
 @lru_cache(maxsize=_WARM_MODELS)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from engine.data import load_data
 from engine.data.bundled import Data
@@ -26,7 +26,7 @@ from engine.pruning.progressive import Decided, Resume, Scoring, StageDone, Trai
 from engine.runs.progress import Progress, config_from
 from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
-from engine.runs.workspace import Workspace, read_json, write_json
+from engine.runs.workspace import Workspace, read_json, write_bytes_atomically, write_json, writing
 from engine.training.config import FinetuneConfig
 
 _EVENT_EVERY_STEPS = 5
@@ -148,19 +148,13 @@ class _PruneJob:
         seeds = self.plan.protocol.seed + np.arange(_PREVIEW_IMAGES)
         drawn = draw(model, labels=labels, seeds=seeds, protocol=self.plan.protocol)
         name = f"stage{event.stage}-step{event.progress.step:06d}.png"
-        Image.fromarray(np.concatenate(list(drawn.images), axis=1)).save(self.run.progress_folder / name)
+        with writing(self.run.progress_folder / name):
+            Image.fromarray(np.concatenate(list(drawn.images), axis=1)).save(self.run.progress_folder / name)
         self.run.append("samples", stage=event.stage, step=event.progress.step, picture=f"progress/{name}")
 
     def _checkpoint(self, event: Trained) -> None:
         """Where to go on from after an interruption; weights first, then the description that points to them."""
-        file = self.run.path / "train_state.safetensors"
-        partial = file.with_suffix(".tmp")
-        save_file(
-            event.trainer.state_dict(),
-            partial,
-            metadata={"stage": str(event.stage), "step": str(event.progress.step)},
-        )
-        partial.replace(file)
+        write_bytes_atomically(self.run.path / "train_state.safetensors", save(event.trainer.state_dict()))
         about = {
             "stage": event.stage,
             "drop": event.decision.drop,
@@ -192,7 +186,7 @@ class _PruneJob:
             write_stage_json(folder, info)
             save_model(event.model, folder)
             if event.trainer_state:
-                save_file(event.trainer_state, folder / "train_state.safetensors")
+                write_bytes_atomically(folder / "train_state.safetensors", save(event.trainer_state))
             if event.ced:
                 write_json(folder / "ced.json", event.ced.as_dict())
             intact = self.model if event.stage else None

@@ -13,6 +13,7 @@ from PIL import Image
 from streamlit.testing.v1 import AppTest
 
 from app import heatmap, jobs
+from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models import bundled
 from engine.runs.queue import WorkerInfo, beat, claim_next_preview, finish_preview
@@ -327,7 +328,7 @@ def test_unlike_protocols_are_never_put_side_by_side(empty: Workspace, open_page
     run = add_prune(empty, num_stages=1)
     (run.path / "stages" / "1" / "metrics.json").write_text(json.dumps(metrics(1, 10, cfg_scale=4.0)))
     said = words(open_page("compare", run=run.id))
-    assert "cfg_scale (1.5 against 4.0)" in said
+    assert f"cfg_scale ({Protocol().cfg_scale} against 4.0)" in said
     assert "FID (demo-cnn)" not in said
 
 

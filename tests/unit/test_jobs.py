@@ -60,7 +60,7 @@ def test_a_prune_run_is_a_tree_of_complete_stages(workspace, tiny):
     run = prune_run(workspace, tiny)
     list(execute_run(run, workspace))
     stages = run.stages()
-    assert [stage.depth for stage in stages][0] == 4
+    assert stages[0].depth == 4
     assert stages[-1].depth == 2
     for stage in stages:
         images, labels, seeds = stage.samples()

@@ -42,7 +42,7 @@ def test_blocks_chosen_by_hand_go_in_one_stage(make_model, few):
     events = prune(make_model(), few, PruneConfig(drop=(1, 2)))
     stages = [event for event in events if isinstance(event, StageDone)]
     assert [stage.model.kept_blocks for stage in stages] == [(0, 1, 2, 3), (0, 3)]
-    assert stages[1].decision.record["reason"] == "Blocks 1, 2 dropped by hand."
+    assert stages[1].decision.record["reason"] == "Blocks 1, 2 dropped as chosen beforehand."
 
 
 def test_other_classes_get_their_table_before_anything_else(make_model):

@@ -1,0 +1,76 @@
+"""One run in the list: where to look at it, what can be done with it, and what became of its blocks."""
+
+import html
+
+import streamlit as st
+
+from app import address, blocks, heatmap, jobs
+from engine.runs.store import Run, RunSummary, delete_run
+
+_PAGES = {
+    "ced": ("views/importance.py", "Open the heatmap"),
+    "prune": ("views/prune.py", "Open the run"),
+    "evaluate": ("views/compare.py", "Open in compare"),
+}
+
+
+def draw(summary: RunSummary) -> None:
+    st.subheader(summary.title, anchor=False)
+    if summary.message:
+        st.html(f'<p class="ep-note">{summary.state}: {html.escape(summary.message)}</p>')
+    run = jobs.readable(summary.id)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if run is not None:
+            _links(run)
+        _actions(summary)
+    if run is not None:
+        _strip(run)
+        with st.expander("What was asked"):
+            st.json(run.params)
+
+
+def _links(run: Run) -> None:
+    file, label = _PAGES[run.kind]
+    where = {"run": run.id}
+    if run.kind == "ced":
+        where = {"model": run.params["model"], "data": run.params["data"], "variable": run.params["config"]["variable"]}
+    st.page_link(file, label=label, query_params=where, help="Opens the page that shows this run.")
+    if run.kind == "prune" and run.stages():
+        st.page_link("views/compare.py", label="Compare", query_params=where, help="Before and after, same seeds.")
+    result = jobs.ced_result(run)
+    if result is not None:
+        st.download_button(
+            "CSV", lambda: heatmap.table(result).to_csv(index=False), file_name=f"{run.id}.csv", mime="text/csv",
+            on_click="ignore", help="Every cell of the heatmap as one row.",
+        )  # fmt: skip
+    st.download_button(
+        "JSON", lambda: jobs.as_json(_content(run)), file_name=f"{run.id}.json", mime="application/json",
+        on_click="ignore", help="What was asked and every number that came of it.",
+    )  # fmt: skip
+
+
+def _content(run: Run) -> dict:
+    stages = [{**stage.info, "metrics": stage.metrics()} for stage in run.stages()]
+    return {"id": run.id, "kind": run.kind, "params": run.params, "ced": jobs.ced_result(run), "stages": stages}
+
+
+def _actions(summary: RunSummary) -> None:
+    if summary.state in jobs.WAITING_STATES:
+        if st.button("Cancel", help="Stops at the next step; what is finished is kept."):
+            jobs.cancel(summary.id)
+            st.rerun()
+        return
+    if summary.state in jobs.RESUMABLE_STATES and st.button("Resume", help="Goes on from the last step saved."):
+        jobs.resume(summary.id)
+        st.rerun()
+    if st.button("Delete", help="Moves the run to the bin folder of the workspace, where it can be found again."):
+        delete_run(jobs.workspace(), summary.id)
+        address.remember(run=None)
+        st.rerun()
+
+
+def _strip(run: Run) -> None:
+    stages = run.stages()
+    for stage in stages:
+        st.html(f'<p class="ep-note">Stage {stage.number} · {html.escape(stage.title)}</p>'
+                + blocks.stage_strip(stages[0], stage, small=True))  # fmt: skip

@@ -1,0 +1,24 @@
+"""Draws images from a model and measures them against a dataset, in one call."""
+
+from pathlib import Path
+
+from engine.data.bundled import Data
+from engine.evaluation.fidelity import Fidelity, evaluate_fidelity
+from engine.evaluation.protocol import Protocol
+from engine.evaluation.sampling import sample
+from engine.models.model import Model
+
+
+def evaluate(model: Model, data: Data, protocol: Protocol | None = None, *, cache: Path | None = None) -> Fidelity:
+    """Raises InputError for too few images, a sampler of the other process or unknown features."""
+    protocol = protocol or Protocol()
+    drawn = sample(model, protocol)
+    return evaluate_fidelity(
+        drawn.images,
+        drawn.labels,
+        data,
+        features=protocol.features,
+        seed=protocol.seed,
+        device=str(model.device),
+        cache=cache,
+    )
