@@ -2,7 +2,8 @@
 # Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0    make test ARGS="tests/unit -k ced"
 
 SHELL := /bin/bash
-export OMP_WAIT_POLICY ?= PASSIVE  # engine/__init__.py says why
+# engine/__init__.py says why; here for programs that load torch first
+export GOMP_SPINCOUNT ?= 10000
 VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 8501

@@ -7,7 +7,7 @@ import streamlit as st
 from app import jobs
 from engine.data.bundled import bundled_data_names
 from engine.errors import EngineError, InputError
-from engine.models.bundled import ModelInfo, bundled_model_names, bundled_models, read_model_info
+from engine.models.bundled import ModelInfo, bundled_model_names, bundled_models, damaged_models, read_model_info
 from engine.runs.store import open_run
 
 
@@ -81,6 +81,8 @@ def choose(
 def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
     """Raises AssetError where no model is there."""
     models = {info.name: info for info in bundled_models()}
+    for line in damaged_models():
+        st.error(line)
     pruned = jobs.stages_by_ref()
     if not models:
         raise InputError("no bundled models found in assets/models; build them with: python assets/build.py")

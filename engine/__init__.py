@@ -8,9 +8,10 @@ import os
 from importlib import import_module
 from typing import Any
 
-# Threads of one operation wait for each other; asleep, not spinning. A run and a preview share the cores, and spinning
-# made a training step beside another busy process 20 times slower (9.2 s against 0.48 s on two cores).
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# How long the threads of one operation spin for each other before they sleep. A run and a preview share the cores, and
+# with OpenMP's default a training step beside another busy process took 9.2 s instead of 0.5 s on two cores; never to
+# spin costs a third of the speed on a quiet machine. This many turns, some ten microseconds, keep both.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOME = {
     "load_model": "engine.models.checkpoints",

@@ -155,7 +155,7 @@ def _candidates(decision: dict) -> str:
         )
         chosen = ' class="chosen"' if index == decision["chosen"] else ""
         rows.append(f"<tr{chosen}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    head = f"<tr><th>blocks dropped</th>{heads}<th>one training step</th><th>weighted ranks</th></tr>"
+    head = f"<tr><th>blocks dropped</th>{heads}<th>one forward, measured</th><th>weighted ranks</th></tr>"
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
 
 
