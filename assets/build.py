@@ -1,7 +1,9 @@
-"""Rebuilds everything in ``assets/``, from nothing, on two CPU cores: ``python assets/build.py [STEP …]``.
+"""Rebuilds everything in ``assets/`` from nothing on two CPU cores: ``python assets/build.py [STEP …]``.
 
 Steps run in the order of ``STEPS``; one whose files exist is skipped, so that an interrupted build goes on where it
-stopped (training resumes from its last checkpoint in ``build/``). ``--force`` does the named steps again.
+stopped. The models' training, which takes most of the two hours, goes on from its last checkpoint in ``build/``; the
+autoencoder (about 9 minutes) and the features (about 1) start over. ``--force`` does the named steps again. Every step
+is seeded; other hardware or another number of threads rounds differently, so weights repeat closely, not bit for bit.
 """
 
 import argparse
