@@ -85,7 +85,8 @@ class _PruneJob:
         self.run, self.workspace, self.plan, self.model, self.data = run, workspace, plan, model, data
         self.saved = time.monotonic()
         self.stage_seconds = 0.0
-        self.losses: list[float] = []
+        self.losses: list[float] = []  # of this stage, as far as this process has seen it
+        self.steps_done = 0  # of this stage, before an interruption too
         guidance = 1 if plan.protocol.cfg_scale == 1 else 2
         self.evaluation_work = plan.protocol.num_images * plan.protocol.num_steps * guidance
         self.training_work = plan.recovery.num_steps * plan.recovery.batch_size * 3
@@ -101,7 +102,7 @@ class _PruneJob:
                 message = f"candidate {event.progress.done} of {event.progress.total}"
                 yield self._progress("deciding", message, event.stage, self.scoring_work)
             case Decided():
-                self.losses, self.stage_seconds = [], 0.0
+                self.losses, self.steps_done, self.stage_seconds = [], 0, 0.0
                 self.run.append("decision", stage=event.stage, decision=event.decision.record)
             case Trained():
                 yield self._trained(event)
@@ -118,6 +119,7 @@ class _PruneJob:
     def _trained(self, event: Trained) -> Progress:
         step, num_steps = event.progress, self.plan.recovery.num_steps
         self.losses.append(step.loss)
+        self.steps_done = step.step
         self.stage_seconds += step.seconds
         if step.step % _EVENT_EVERY_STEPS == 0 or step.step in (1, num_steps):
             recent = self.losses[-_EVENT_EVERY_STEPS:]
@@ -167,7 +169,10 @@ class _PruneJob:
     def _finish_stage(self, event: StageDone) -> Iterator[Progress]:
         before = self.run.stage(event.stage - 1).kept_blocks if event.decision else ()
         dropped = [before[index] for index in event.decision.drop] if event.decision else []
-        steps = len(self.losses)
+        train = None
+        if self.losses:
+            final_loss = float(np.mean(self.losses[-20:]))
+            train = {"num_steps": self.steps_done, "final_loss": final_loss, "seconds": self.stage_seconds}
         info = stage_info(
             number=event.stage,
             title="intact" if event.stage == 0 else f"{event.model.config.depth} of {self.model.config.depth} blocks",
@@ -177,9 +182,7 @@ class _PruneJob:
             dropped=dropped,
             decision=event.decision.record if event.decision else None,
             finetune=asdict(self.plan.recovery) if event.decision else None,
-            train={"num_steps": steps, "final_loss": float(np.mean(self.losses[-20:])), "seconds": self.stage_seconds}
-            if steps
-            else None,
+            train=train,
         )
         info |= {"kept_blocks": list(event.model.kept_blocks), "depth": event.model.config.depth}
         with self.run.new_stage(event.stage) as folder:
@@ -190,10 +193,10 @@ class _PruneJob:
             if event.ced:
                 write_json(folder / "ced.json", event.ced.as_dict())
             intact = self.model if event.stage else None
-            steps = evaluate_into(
+            images = evaluate_into(
                 folder, event.model, self.data, self.plan.protocol, cache=self.workspace.cache, intact=intact
             )
-            for done, total in steps:
+            for done, total in images:
                 work = self.scoring_work + self.training_work + self.evaluation_work * done / total
                 message = f"stage {event.stage}: {done} of {total} images"
                 yield self._progress("evaluating", message, event.stage, work)

@@ -125,6 +125,7 @@ def test_a_run_stopped_anywhere_goes_on_and_ends_bit_identical(workspace, tiny, 
     assert broken.status().state == "interrupted"
     list(execute_run(broken, workspace))
     assert broken.status().state == "done"
+    assert [stage.info["train"]["num_steps"] for stage in broken.stages()[1:]] == [8] * (len(broken.stages()) - 1)
     for expected, found in zip(unbroken, final_weights(broken), strict=True):
         assert expected.keys() == found.keys()
         assert all(expected[name].equal(found[name]) for name in expected)
