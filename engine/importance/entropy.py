@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 _LOG_2PI_E = math.log(2 * math.pi * math.e)
@@ -45,6 +44,8 @@ def gaussian_full(values: Tensor, counts: Tensor) -> Tensor:
     Tokens are pooled so that d stays far below the number of vectors. The shrinkage found for the first row of
     ``counts`` serves for its resamples.
     """
+    from sklearn.covariance import ledoit_wolf  # over a second to import, and the default estimator doesn't need it
+
     S, B, T, d = values.shape
     results = []
     for stream in values.double().cpu():

@@ -1,6 +1,7 @@
 """What a run does, by kind: the engine's generators, their progress written into the run folder as they go.
 
-Loaded by the worker's child process and by the command line; the app never imports it.
+Loaded by the worker's child process and by the command line; the app never imports it. What measures fidelity takes
+seconds to import: the jobs that need it import it themselves, so that a heatmap doesn't wait for it.
 """
 
 import time
@@ -12,8 +13,6 @@ from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model
 from engine.runs.progress import Progress, config_from
-from engine.runs.prune_job import prune_job
-from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, write_json
 
@@ -70,6 +69,8 @@ def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
 
 def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     """One stage that holds the model as it is, its samples and its metrics."""
+    from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
+
     protocol = evaluation_protocol(run.params.get("protocol", {}))
     model, data = _load(run, workspace, device)
     if run.stages():
@@ -79,6 +80,12 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
         for done, total in evaluate_into(folder, model, data, protocol, cache=workspace.cache):
             yield Progress(phase="evaluating", message=f"{done} of {total} images", done=done, total=total)
     run.append("stage", stage=0)
+
+
+def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    from engine.runs.prune_job import prune_job as job
+
+    yield from job(run, workspace, device)
 
 
 def _load(run: Run, workspace: Workspace, device: str):
