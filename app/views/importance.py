@@ -90,7 +90,7 @@ def _empty(params: dict) -> None:
         st.rerun()
 
 
-@st.fragment(run_every=0.7)
+@st.fragment(run_every=1.5)  # drawing it takes processor time from the measurement itself
 @one_line_errors
 def _watch(run_id: str, info: ModelInfo) -> None:
     run = jobs.open_run(jobs.workspace(), run_id)
