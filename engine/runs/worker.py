@@ -32,6 +32,7 @@ POLL_SECONDS = 0.1
 ASK_ANYWAY_SECONDS = 1.0  # a file system's clock may be too coarse to show two writes as two
 SIGNAL_GRACE_SECONDS = 1.0  # for the loop to end by itself when the worker is told to stop
 RECOVER_SECONDS = 60.0
+WARM_UP_AFTER_SECONDS = 4.0  # by then the first page is on the screen; loading torch would slow it
 
 logger = logging.getLogger("engine.worker")
 
@@ -98,6 +99,7 @@ class _Worker:
         self.beating = threading.Lock()
         self.child: Child | None = None
         self.warm = False
+        self.started = time.monotonic()
         self.table_mark: tuple | None = None
         self.last_asked = 0.0
         self.complaint = ""
@@ -128,7 +130,7 @@ class _Worker:
                     last_request = time.monotonic()
                 elif once or (idle_exit is not None and time.monotonic() - last_request >= idle_exit):
                     return
-                elif not self.warm:
+                elif not self.warm and time.monotonic() - self.started > WARM_UP_AFTER_SECONDS:
                     self.warm_up()
                 if not busy:
                     self.stopping.wait(POLL_SECONDS)
