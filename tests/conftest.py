@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.data.bundled import Data, bundled_data
+from engine.data.bundled import bundled_data
+from engine.data.dataset import Data
 from engine.models.autoencoder import read_autoencoder
 from engine.models.dit import DiT, DiTConfig
 from engine.models.model import Model

@@ -6,7 +6,8 @@ import streamlit as st
 
 from app import address, blocks, charts, pictures
 from app.style import palette
-from engine.data.bundled import Data, bundled_data
+from engine.data.bundled import bundled_data
+from engine.data.dataset import Data
 from engine.models.bundled import ModelInfo
 
 _PROCESS = {

@@ -1,6 +1,7 @@
 """Datasets by reference. Free of torch."""
 
-from engine.data.bundled import Data, bundled_data
+from engine.data.bundled import bundled_data
+from engine.data.dataset import Data
 
 
 def load_data(ref: str) -> Data:

@@ -1,11 +1,7 @@
-"""The datasets that ship with the product, and the class every dataset becomes. Free of torch.
-
-Images are uint8 (N, H, W, 3), labels int64 (N,).
-"""
+"""The datasets that ship with the product. Free of torch."""
 
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from zipfile import BadZipFile
@@ -13,27 +9,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from engine.assets import ASSETS, read_asset
+from engine.data.dataset import Data
 from engine.errors import AssetError, InputError
 
 _FOLDER = ASSETS / "data"
-
-
-@dataclass(frozen=True)
-class Data:
-    name: str
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-    content_hash: str
-    about: str = ""
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def class_counts(self) -> dict[str, int]:
-        return dict(
-            zip(self.class_names, np.bincount(self.labels, minlength=len(self.class_names)).tolist(), strict=True)
-        )
 
 
 def bundled_data_names() -> list[str]:

@@ -6,7 +6,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.models.model import Model
 from engine.runs.workspace import write_bytes_atomically
 
@@ -20,7 +20,7 @@ def encoded(model: Model, data: Data, *, cache: Path | None = None) -> torch.Ten
             return load_file(file)["latents"]
         except SafetensorError:  # a cache file cut short by a crash is made again
             file.unlink()
-    latents = model.encode(data.images)
+    latents = model.latents_of(data)
     if file:
         write_bytes_atomically(file, save({"latents": latents}))
     return latents

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.evaluation.fidelity import Fidelity, evaluate_fidelity
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import sample

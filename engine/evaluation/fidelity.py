@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.evaluation.demo_cnn import SIDE
 from engine.evaluation.features import extract, extract_all, load_features, weights_hash

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.importance.ced_result import CedResult, CedTable
 from engine.importance.config import CedConfig
@@ -112,7 +112,7 @@ def draw_probe(model: Model, data: Data, config: CedConfig) -> Probe:
             f"{data.name} has other classes than the model, so the model was given no class (null class "
             f"{model.null_class_or_raise()}); scores may change once it is adapted to the data"
         )
-    return Probe(latents=model.encode(data.images[chosen]), labels=labels, y=y, note=note)
+    return Probe(latents=model.latents_of(data, chosen), labels=labels, y=y, note=note)
 
 
 def _columns(

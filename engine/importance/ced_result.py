@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.importance.config import CedConfig
 from engine.importance.entropy import bootstrap_counts
 from engine.models.model import Model

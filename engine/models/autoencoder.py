@@ -23,6 +23,12 @@ class Autoencoder:
     content_hash: str
 
     @property
+    def downscale(self) -> int:
+        """Pixels of an image along one side of a latent pixel."""
+        config = self.module.config
+        return 2 ** (len(getattr(config, "encoder_block_out_channels", config.get("block_out_channels"))) - 1)
+
+    @property
     def _scale(self) -> tuple[float, float]:
         config = self.module.config
         return config.scaling_factor, getattr(config, "shift_factor", None) or 0.0

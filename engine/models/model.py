@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.models.autoencoder import Autoencoder
 from engine.models.dit import DiT, DiTConfig
@@ -46,13 +46,24 @@ class Model:
         """Whether the model can be told the data's classes; else it is given the null class."""
         return self.class_names == data.class_names and self.labels_trained
 
-    def encode(self, images: np.ndarray) -> Tensor:
-        """uint8 (N, H, W, 3) -> latents (N, C, h, w) on the CPU. Raises where the sizes don't fit the network."""
-        latents = self.autoencoder.encode(images)
+    @property
+    def image_side(self) -> int:
+        """Side in pixels of the pictures that become this model's latents."""
+        return self.config.input_size * self.autoencoder.downscale
+
+    def latents_of(self, data: Data, chosen: np.ndarray | slice = slice(None)) -> Tensor:
+        """Latents (n, C, h, w) on the CPU of these images of ``data``, as they are (not mirrored).
+
+        Raises InputError where the latents don't fit the network, AssetError where a file can't be read.
+        """
+        if data.latents is not None:
+            latents = torch.from_numpy(np.array(data.latents[chosen], dtype=np.float32))
+        else:
+            latents = self.autoencoder.encode(data.at(self.image_side).images[chosen])
         if tuple(latents.shape[1:]) != self.config.latent_shape:
             raise InputError(
-                f"images of {images.shape[2]}×{images.shape[1]} px become latents {tuple(latents.shape[1:])}, but "
-                f"{self.ref} expects {self.config.latent_shape}; use images of another size"
+                f"{data.name} gives latents of {tuple(latents.shape[1:])}, but {self.ref} expects "
+                f"{self.config.latent_shape}; use the autoencoder that the model was trained with, or other data"
             )
         return latents
 

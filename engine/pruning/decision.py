@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.evaluation.efficiency import count_macs
 from engine.importance.ced import CedResult
 from engine.models.dit import DiT
@@ -96,7 +96,7 @@ def proxy_batches(model: Model, data: Data, config: PruneConfig, *, seed: int) -
     for number in range(_ZICO_BATCHES):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
         chosen = torch.randint(len(data), (config.num_proxy_samples,), generator=generator).numpy()
-        x0 = model.encode(data.images[chosen])
+        x0 = model.latents_of(data, chosen)
         t = model.process.draw_timesteps(len(x0), generator)
         labels = torch.from_numpy(data.labels[chosen])
         if not model.knows_classes_of(data):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.data.latents import encoded
 from engine.importance.ced import CedColumn, CedResult, ced_columns
 from engine.importance.config import CedConfig

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.models.dit import DiT
 from engine.models.model import Model

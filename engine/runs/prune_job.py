@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from engine.data import load_data
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.errors import AssetError
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.bundled import Data
+from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.evaluation.efficiency import compare_efficiency
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity

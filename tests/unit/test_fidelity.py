@@ -7,7 +7,8 @@ import torch
 import torch_fidelity
 from torch.utils.data import Dataset
 
-from engine.data.bundled import Data, bundled_data
+from engine.data.bundled import bundled_data
+from engine.data.dataset import Data
 from engine.errors import AssetError, InputError
 from engine.evaluation import fidelity
 from engine.evaluation.demo_cnn import FEATURES_FOLDER, read_demo_cnn

@@ -2,7 +2,8 @@ from itertools import pairwise
 
 import pytest
 
-from engine.data.bundled import Data, bundled_data
+from engine.data.bundled import bundled_data
+from engine.data.dataset import Data
 from engine.importance.config import CedConfig
 from engine.pruning.config import PruneConfig
 from engine.pruning.progressive import Decided, Resume, StageDone, Trained, prune_progressively
