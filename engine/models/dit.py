@@ -16,12 +16,17 @@ from engine.errors import InputError
 
 FREQUENCY_EMBEDDING_SIZE = 256  # fixed in the official models
 
+#: Frequencies of the timestep, i = 0 … 127: 10000^(−i/(128 − shift))
+TIME_EMBEDDINGS = {"official": 0, "diffusers": 1}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
     """Constructor arguments under their official names.
 
     ``drop_sigma``: the network has the variance half of the output channels but doesn't return it (official SiT).
+    ``time_embedding``: diffusers spreads the frequencies of the timestep over 127 steps, the official code over 128; a
+    model must keep to what it was trained or converted with.
     """
 
     input_size: int = 32  # side of the latent, in latent pixels
@@ -35,6 +40,7 @@ class DiTConfig:
     class_dropout_prob: float = 0.1  # > 0 means that the label table has one more row: the null class
     learn_sigma: bool = True
     drop_sigma: bool = False
+    time_embedding: str = "official"
 
     def __post_init__(self) -> None:
         if self.input_size % self.patch_size:
@@ -45,6 +51,10 @@ class DiTConfig:
             )
         if min(self.depth, self.num_classes, self.in_channels) < 1:
             raise InputError("depth, num_classes and in_channels must be at least 1")
+        if self.time_embedding not in TIME_EMBEDDINGS:
+            raise InputError(
+                f"time_embedding {self.time_embedding!r} is unknown; choose one of {', '.join(TIME_EMBEDDINGS)}"
+            )
 
     @property
     def num_tokens(self) -> int:
@@ -75,15 +85,17 @@ class PatchEmbed(nn.Module):
 
 
 class TimestepEmbedder(nn.Module):
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, config: DiTConfig) -> None:
         super().__init__()
+        hidden_size = config.hidden_size
+        self.frequency_shift = TIME_EMBEDDINGS[config.time_embedding]
         self.mlp = nn.Sequential(
             nn.Linear(FREQUENCY_EMBEDDING_SIZE, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
         )
 
     def forward(self, t: Tensor) -> Tensor:
         frequencies = get_timestep_embedding(
-            t.float(), FREQUENCY_EMBEDDING_SIZE, flip_sin_to_cos=True, downscale_freq_shift=0
+            t.float(), FREQUENCY_EMBEDDING_SIZE, flip_sin_to_cos=True, downscale_freq_shift=self.frequency_shift
         )  # (B, 256)
         return self.mlp(frequencies.to(self.mlp[0].weight.dtype))  # (B, D)
 
@@ -171,11 +183,20 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.x_embedder = PatchEmbed(config)
-        self.t_embedder = TimestepEmbedder(config.hidden_size)
+        self.t_embedder = TimestepEmbedder(config)
         self.y_embedder = LabelEmbedder(config)
-        self.pos_embed = nn.Parameter(_position_embedding(config), requires_grad=False)  # (1, T, D)
+        self.pos_embed = nn.Parameter(position_embedding(config), requires_grad=False)  # (1, T, D)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
         self.final_layer = FinalLayer(config)
+
+    @classmethod
+    def holding(cls, config: DiTConfig, state: dict[str, Tensor]) -> "DiT":
+        """A network around these tensors, which are not copied: a large model fits into memory once, not twice."""
+        with torch.device("meta"):
+            network = cls(config)
+        network.load_state_dict(state, assign=True)
+        network.pos_embed.requires_grad_(False)
+        return network
 
     def embed(self, x: Tensor, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What the first block sees: tokens (B, T, D) and the conditioning vector (B, D)."""
@@ -218,17 +239,28 @@ class DiT(nn.Module):
 
     def with_blocks(self, kept: list[int]) -> "DiT":
         """A network of the same parts that shares these blocks, in this order; weights are not copied."""
-        pruned = DiT.__new__(DiT)
-        nn.Module.__init__(pruned)
-        pruned.config = replace(self.config, depth=len(kept))
-        pruned.x_embedder, pruned.t_embedder, pruned.y_embedder = self.x_embedder, self.t_embedder, self.y_embedder
-        pruned.pos_embed = self.pos_embed
+        pruned = self._shared(replace(self.config, depth=len(kept)))
         pruned.blocks = nn.ModuleList(self.blocks[index] for index in kept)
-        pruned.final_layer = self.final_layer
         return pruned.train(self.training)
 
+    def with_num_classes(self, num_classes: int) -> "DiT":
+        """A network of the same parts with a label table of its own, not yet filled; weights are not copied."""
+        changed = self._shared(replace(self.config, num_classes=num_classes))
+        changed.y_embedder = LabelEmbedder(changed.config).to(self.pos_embed.device)
+        changed.y_embedder.requires_grad_(self.x_embedder.proj.weight.requires_grad)
+        return changed.train(self.training)
 
-def _position_embedding(config: DiTConfig) -> Tensor:
+    def _shared(self, config: DiTConfig) -> "DiT":
+        twin = DiT.__new__(DiT)
+        nn.Module.__init__(twin)
+        twin.config = config
+        twin.x_embedder, twin.t_embedder, twin.y_embedder = self.x_embedder, self.t_embedder, self.y_embedder
+        twin.pos_embed, twin.blocks, twin.final_layer = self.pos_embed, self.blocks, self.final_layer
+        return twin
+
+
+def position_embedding(config: DiTConfig) -> Tensor:
+    """(1, T, D) sines and cosines of rows and columns; no model trains them."""
     side = config.input_size // config.patch_size
     table = get_2d_sincos_pos_embed(config.hidden_size, side, output_type="pt")  # (T, D)
     return table.float().unsqueeze(0)

@@ -44,7 +44,10 @@ class Model:
 
     def knows_classes_of(self, data: Data) -> bool:
         """Whether the model can be told the data's classes; else it is given the null class."""
-        return self.class_names == data.class_names and self.labels_trained
+        return self.has_classes_of(data) and self.labels_trained
+
+    def has_classes_of(self, data: Data) -> bool:
+        return self.class_names == data.class_names
 
     @property
     def image_side(self) -> int:

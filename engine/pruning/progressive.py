@@ -125,8 +125,9 @@ def prune_progressively(
             trainer.load_state_dict(state_of_kept_blocks(state, kept), restart=True)
         for step in finetune(trainer):
             yield Trained(stage=stage, progress=step, trainer=trainer, decision=decision, ced=scores)
-        state = {name: value.clone() for name, value in trainer.state_dict().items()}
+        state = trainer.state_dict()  # shared with the trainer, which has done its work
         current = _averaged(pruned, trainer, stage)
+        del trainer, pruned
         resume = Resume(after_stage=stage, model=current, trainer_state=state)
         yield StageDone(stage=stage, model=current, decision=decision, ced=scores, trainer_state=state)
 
@@ -151,8 +152,7 @@ def _choose(
 
 
 def _averaged(pruned: Model, trainer: Trainer, stage: int) -> Model:
-    network = DiT(pruned.config).to(pruned.device)
-    network.load_state_dict(trainer.ema_state_dict())
+    network = DiT.holding(pruned.config, trainer.ema_state_dict())
     change = f"stage {stage}: {trainer.step} steps, {trainer.config}"
     averaged = pruned.with_network(network.eval().requires_grad_(False), change=change)
     return replace(averaged, labels_trained=pruned.labels_trained or trainer.step > 0)

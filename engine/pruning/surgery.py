@@ -8,11 +8,8 @@ from torch import Tensor
 
 from engine.data.dataset import Data
 from engine.errors import InputError
-from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
-
-_LABEL_TABLE = "y_embedder.embedding_table.weight"
 
 
 def keep_blocks(model: Model, kept: list[int]) -> Model:
@@ -38,18 +35,37 @@ def drop_blocks(model: Model, drop: list[int]) -> Model:
 
 
 def with_classes_of(model: Model, data: Data, *, seed: int) -> Model:
-    """``model`` itself where the classes agree, else a copy with a fresh label table; the null class keeps its row."""
-    if model.class_names == data.class_names:
+    """``model`` itself where it knows the data's classes, else one with a fresh label table.
+
+    A class that the model has under the same name keeps its row, and so does the null class; every other weight is
+    shared with ``model``, not copied. ``labels_trained`` is False where no row could be kept.
+    """
+    if model.has_classes_of(data):
         return model
-    old = model.network
-    null_row = old.y_embedder.embedding_table.weight[model.null_class_or_raise()]
-    network = DiT(replace(old.config, num_classes=len(data.class_names))).to(model.device)
+    network = model.network.with_num_classes(len(data.class_names))
+    table = network.y_embedder.embedding_table.weight
     generator = torch.Generator().manual_seed(seed)
-    table = torch.randn(len(data.class_names) + 1, old.config.hidden_size, generator=generator) * 0.02
-    table[-1] = null_row
-    network.load_state_dict({**old.state_dict(), _LABEL_TABLE: table})
-    changed = model.with_network(network.eval().requires_grad_(False), change=f"classes {data.class_names} {seed}")
-    return replace(changed, class_names=data.class_names, labels_trained=False)
+    fresh = torch.randn(table.shape, generator=generator) * 0.02
+    old = model.network.y_embedder.embedding_table.weight
+    fresh[-1] = old[model.null_class_or_raise()]
+    kept = rows_kept_by_name(model.class_names, data.class_names)
+    for row, old_row in kept.items():
+        fresh[row] = old[old_row]
+    with torch.no_grad():
+        table.copy_(fresh)
+    changed = model.with_network(network, change=f"classes {data.class_names} {seed}")
+    return replace(changed, class_names=data.class_names, labels_trained=len(kept) == len(data.class_names))
+
+
+def rows_kept_by_name(known: tuple[str, ...], wanted: tuple[str, ...]) -> dict[int, int]:
+    """Row of the new label table -> row of the old one, for the classes that both have under one name.
+
+    A published name may list synonyms after commas ("tench, Tinca tinca"): each of them counts.
+    """
+    row_of = {}
+    for row, name in reversed(list(enumerate(known))):
+        row_of |= {part.strip().casefold(): row for part in (name, *name.split(","))}
+    return {new: row_of[name.casefold()] for new, name in enumerate(wanted) if name.casefold() in row_of}
 
 
 def state_of_kept_blocks(state: dict[str, Tensor], kept: list[int]) -> dict[str, Tensor]:

@@ -2,31 +2,34 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from engine.data import load_data
 from engine.data.dataset import Data
-from engine.errors import AssetError
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw
-from engine.importance.ced import CedResult
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model, save_model
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import PruneConfig
-from engine.pruning.decision import Decision
 from engine.pruning.progressive import Decided, Resume, Scoring, StageDone, Trained, Weighing, prune_progressively
 from engine.runs.progress import Progress, config_from
 from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
-from engine.runs.workspace import Workspace, read_json, write_bytes_atomically, write_json, writing
+from engine.runs.train_state import (
+    Checkpoint,
+    read_checkpoint,
+    read_train_state,
+    remove_checkpoint,
+    write_checkpoint,
+    write_train_state,
+)
+from engine.runs.workspace import Workspace, write_json, writing
 from engine.training.config import FinetuneConfig
 
 _EVENT_EVERY_STEPS = 5
@@ -74,8 +77,7 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     )
     for event in events:
         yield from job.handle(event)
-    for leftover in ("train_state.safetensors", "train_state.json"):
-        (run.path / leftover).unlink(missing_ok=True)
+    remove_checkpoint(run.path)
 
 
 class _PruneJob:
@@ -143,8 +145,7 @@ class _PruneJob:
     def _preview(self, event: Trained) -> None:
         """The same seeds drawn with the averaged weights as they stand."""
         trainer = event.trainer
-        network = DiT(trainer.network.config).to(self.model.device)
-        network.load_state_dict(trainer.ema_state_dict())
+        network = DiT.holding(trainer.network.config, trainer.ema_state_dict())
         model = Model(**{**vars(self.model), "network": network.eval(), "class_names": self.data.class_names})
         labels = np.arange(_PREVIEW_IMAGES) % len(self.data.class_names)
         seeds = self.plan.protocol.seed + np.arange(_PREVIEW_IMAGES)
@@ -155,15 +156,10 @@ class _PruneJob:
         self.run.append("samples", stage=event.stage, step=event.progress.step, picture=f"progress/{name}")
 
     def _checkpoint(self, event: Trained) -> None:
-        """Where to go on from after an interruption; weights first, then the description that points to them."""
-        write_bytes_atomically(self.run.path / "train_state.safetensors", save(event.trainer.state_dict()))
-        about = {
-            "stage": event.stage,
-            "drop": event.decision.drop,
-            "record": event.decision.record,
-            "ced": event.ced.as_dict() if event.ced else None,
-        }
-        write_json(self.run.path / "train_state.json", about)
+        write_checkpoint(
+            self.run.path,
+            Checkpoint(stage=event.stage, decision=event.decision, ced=event.ced, state=event.trainer.state_dict()),
+        )
         self.saved = time.monotonic()
 
     def _finish_stage(self, event: StageDone) -> Iterator[Progress]:
@@ -189,7 +185,7 @@ class _PruneJob:
             write_stage_json(folder, info)
             save_model(event.model, folder)
             if event.trainer_state:
-                write_bytes_atomically(folder / "train_state.safetensors", save(event.trainer_state))
+                write_train_state(folder, event.trainer_state)
             if event.ced:
                 write_json(folder / "ced.json", event.ced.as_dict())
             intact = self.model if event.stage else None
@@ -214,24 +210,15 @@ def _where_to_go_on(run: Run, workspace: Workspace, device: str) -> Resume | Non
     if not stages:
         return None
     last = stages[-1]
-    try:
-        state_file = last.path / "train_state.safetensors"
-        state = load_file(state_file) if state_file.exists() else {}
-        resume = Resume(after_stage=last.number, model=_stage_model(run, last.path, device), trainer_state=state)
-        about_file = run.path / "train_state.json"
-        about = read_json(about_file) if about_file.exists() else None
-        if about is None or about["stage"] != last.number + 1:
-            return resume
-        return Resume(
-            after_stage=last.number,
-            model=resume.model,
-            trainer_state=state,
-            decision=Decision(drop=about["drop"], record=about["record"]),
-            ced=CedResult(**about["ced"]) if about["ced"] else None,
-            partial_state=load_file(run.path / "train_state.safetensors"),
-        )
-    except SafetensorError as error:
-        raise AssetError(f"a training state of run {run.id} is damaged ({error}); start a new run") from error
+    resume = Resume(
+        after_stage=last.number,
+        model=_stage_model(run, last.path, device),
+        trainer_state=read_train_state(last.path),
+    )
+    checkpoint = read_checkpoint(run.path, stage=last.number + 1)
+    if checkpoint is None:
+        return resume
+    return replace(resume, decision=checkpoint.decision, ced=checkpoint.ced, partial_state=checkpoint.state)
 
 
 def _stage_model(run: Run, folder: Path, device: str) -> Model:

@@ -60,7 +60,7 @@ def open_workspace(path: Path | str | None = None) -> Workspace:
             folder.mkdir(parents=True, exist_ok=True)
         # Permission bits say nothing about a full disk or a read-only one, and nothing at all to root: so write.
         probe = root / f".probe-{secrets.token_hex(4)}"
-        _replace(probe, b"can this folder be written?\n")
+        write_bytes_atomically(probe, b"can this folder be written?\n")
         probe.unlink()
     return workspace
 
@@ -87,21 +87,26 @@ def _explain(error: OSError, path: Path) -> WorkspaceError:
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Raises WorkspaceError; then ``path`` is as it was and nothing is left beside it."""
-    with writing(path):
-        _replace(path, content)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
-def _replace(path: Path, content: bytes) -> None:
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; on success the file is flushed to the disk and becomes ``path``.
+
+    For what is too big to be made in memory first. Raises WorkspaceError as ``write_bytes_atomically`` does.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, obj: Any) -> None:
