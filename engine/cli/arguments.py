@@ -1,0 +1,76 @@
+"""What the arguments of a command stand for: a model, a workspace, a protocol, a run."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.cli.output import tell
+from engine.errors import InputError
+from engine.evaluation.protocol import Protocol
+from engine.runs.store import Run, open_run
+from engine.runs.workspace import Workspace, open_workspace
+
+if TYPE_CHECKING:
+    from engine.data.dataset import Data
+    from engine.models.model import Model
+
+
+def model_of(args: argparse.Namespace) -> "Model":
+    """Opened, with what had to be assumed about it said on standard error."""
+    from engine.models.checkpoints import load_model
+
+    model = load_model(
+        args.model,
+        device=args.device,
+        process=args.process,
+        autoencoder=args.vae,
+        workspace=Path(args.workspace) if args.workspace else None,
+    )
+    for note in model.notes:
+        tell(f"note: {note}")
+    return model
+
+
+def data_of(args: argparse.Namespace) -> "Data":
+    from engine.data import load_data
+
+    return load_data(args.data, workspace=Path(args.workspace) if args.workspace else None)
+
+
+def model_params(args: argparse.Namespace) -> dict[str, Any]:
+    """A run's params for its model; what wasn't said is left out."""
+    said = {"model": args.model, "process": args.process, "autoencoder": args.vae}
+    return {key: value for key, value in said.items() if value is not None}
+
+
+def protocol_of(args: argparse.Namespace) -> Protocol:
+    return Protocol(
+        num_images=args.num,
+        sampler=args.sampler,
+        num_steps=args.num_steps,
+        cfg_scale=args.cfg_scale,
+        features=getattr(args, "features", "demo-cnn"),
+        seed=args.seed,
+        device=args.device,
+    )
+
+
+def workspace_of(args: argparse.Namespace) -> Workspace:
+    return open_workspace(args.workspace)
+
+
+def workspace_of_run(run: Run, args: argparse.Namespace) -> Workspace:
+    """A run among others belongs to their workspace; one in a folder of its own uses the default cache."""
+    return Workspace(run.path.parent.parent) if run.path.parent.name == "runs" else workspace_of(args)
+
+
+def run_named(name: str, args: argparse.Namespace) -> Run:
+    folder = Path(name)
+    return Run(folder.absolute()) if folder.is_dir() else open_run(workspace_of(args), name)
+
+
+def numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{text!r} should be whole numbers with commas, as in 3,7") from error

@@ -1,0 +1,102 @@
+"""The arguments of every command."""
+
+import argparse
+from collections.abc import Callable
+
+from engine.cli import importance, models, runs
+from engine.evaluation.protocol import Protocol
+from engine.importance.config import CONDITIONS, ESTIMATORS, VARIABLES, CedConfig
+from engine.pruning.config import PruneConfig
+from engine.training.config import FinetuneConfig
+
+_ABOUT = (
+    "EntPruner Studio's engine: which blocks of a diffusion transformer a dataset needs, and life without the rest."
+)
+_MODEL = "bundled name, a name you gave it, <run>@<stage>, a file or folder, or a hub id"
+_DATA = "bundled name, a name you gave it, a folder, .zip, .tar, .npz, or a hub id"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m engine", description=_ABOUT)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Callable, what: str, *positional: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=what, description=what)
+        for argument in positional:
+            sub.add_argument(
+                argument, help={"model": _MODEL, "data": _DATA, "run": "run id, or a run folder"}[argument]
+            )
+        sub.add_argument("--workspace", help="default: $ENTPRUNER_WORKSPACE or ./workspace")
+        sub.add_argument("--device", default="cpu", help="cpu or cuda")
+        if "model" in positional:
+            sub.add_argument("--process", help="where the file can't say: diffusion (DiT) or flow (SiT)")
+            sub.add_argument("--vae", help="autoencoder: a diffusers folder or hub id, or 'none' for pixel models")
+        sub.set_defaults(command=command)
+        return sub
+
+    _output(add("inspect", models.inspect_command, "what a model is, before anything runs", "model"))
+    _output(add("look", models.look_command, "what a dataset holds: counts, sizes, unreadable files", "data"))
+    sub = add("ced", importance.ced_command, "CED of every block of a model on a dataset", "model", "data")
+    _output(sub)
+    _scoring(sub)
+    sub.add_argument("--estimator", default=CedConfig.estimator, choices=ESTIMATORS)
+    sub.add_argument("--condition", default="none", choices=CONDITIONS)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--no-cache", action="store_true", help="compute again even if the answer is known")
+    sub = add("prune", runs.prune_command, "drop blocks, recover, compare", "model", "data")
+    _output(sub)
+    _scoring(sub)
+    _sampling(sub)
+    sub.add_argument("--target-depth", type=int, help="adaptive pruning down to this many blocks")
+    sub.add_argument("--stages", type=int, default=PruneConfig.num_stages)
+    sub.add_argument("--drop", help="or these blocks at once, as in 3,7")
+    sub.add_argument("--steps-per-stage", type=int, default=FinetuneConfig.num_steps)
+    sub.add_argument("--batch-size", type=int, default=FinetuneConfig.batch_size)
+    sub.add_argument("--learning-rate", type=float, default=FinetuneConfig.learning_rate)
+    sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)
+    sub.add_argument("--run", help="run folder to make (default: a new one in the workspace)")
+    sub = add("sample", models.sample_command, "draw images into an .npz (arr_0, labels, seeds)", "model")
+    _sampling(sub)
+    sub.add_argument("--classes", help="as in 0,1; default: all in turn")
+    sub.add_argument("--out", help="default: samples.npz")
+    sub = add("evaluate", runs.evaluate_command, "fidelity and efficiency of a model on a dataset", "model", "data")
+    _output(sub)
+    _sampling(sub)
+    sub.add_argument("--features", default="demo-cnn")
+    sub = add("benchmark", models.benchmark_command, "parameters, MACs, latency, throughput", "model")
+    _output(sub)
+    sub.add_argument("--batch-size", type=int, default=8)
+    sub = add("export", models.export_command, "a model as files that other programs open", "model")
+    sub.add_argument("--layout", required=True, help="official, safetensors or diffusers")
+    sub.add_argument("--out", required=True, help="folder to make (official: may also be a .pt file)")
+    sub = add("report", runs.report_command, "one HTML file about a run", "run")
+    sub.add_argument("--out", help="default: <run>.html")
+    add("run", runs.run_command, "do the work of a run folder, or go on with it", "run")
+    sub = add("worker", runs.worker_command, "serve the queue of a workspace")
+    sub.add_argument("--idle-exit", type=float, help="seconds without a request after which the worker ends")
+    sub = add("demo", runs.demo_command, "the whole story in a few minutes, without a browser")
+    sub.set_defaults(process=None, vae=None)
+    sub.add_argument("--model", default="demo-sit-digits")
+    sub.add_argument("--data", default="digits")
+    sub.add_argument("--target-depth", type=int, default=6)
+    sub.add_argument("--out", help="where the report goes (default: into the run folder)")
+    return parser
+
+
+def _output(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="print the result as JSON")
+    sub.add_argument("--out", help="also write the result to this file")
+
+
+def _scoring(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--variable", default=CedConfig.variable, choices=VARIABLES)
+    sub.add_argument("--samples", type=int, default=CedConfig.samples)
+    sub.add_argument("--timesteps", type=int, default=CedConfig.timesteps)
+
+
+def _sampling(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--num", type=int, default=Protocol.num_images, help="images")
+    sub.add_argument("--sampler", default="", help="ddim, ddpm, dpm++ (DiT); euler, heun (SiT)")
+    sub.add_argument("--num-steps", type=int, default=Protocol.num_steps, help="sampling steps")
+    sub.add_argument("--cfg-scale", type=float, default=Protocol.cfg_scale)
+    sub.add_argument("--seed", type=int, default=0)

@@ -1,0 +1,161 @@
+"""Commands that make runs and go on with them."""
+
+import argparse
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from engine.cli.arguments import model_params, numbers, protocol_of, run_named, workspace_of, workspace_of_run
+from engine.cli.output import give, tell
+from engine.errors import InputError
+from engine.evaluation.protocol import Protocol
+from engine.importance.config import CedConfig
+from engine.pruning.config import PruneConfig
+from engine.runs.store import Run, create_run
+from engine.runs.workspace import Workspace
+from engine.training.config import FinetuneConfig
+
+
+def prune_command(args: argparse.Namespace) -> None:
+    drop = tuple(numbers(args.drop)) if args.drop else ()
+    prune = PruneConfig(drop=drop, target_depth=args.target_depth, num_stages=args.stages)
+    recovery = FinetuneConfig(
+        num_steps=args.steps_per_stage,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        distill_weight=args.distill_weight,
+        seed=args.seed,
+    )
+    params = {
+        **model_params(args),
+        "data": args.data,
+        **{key: value for key, value in asdict(prune).items()},
+        "finetune": asdict(recovery),
+        "protocol": asdict(protocol_of(args)),
+        "ced": asdict(
+            CedConfig(variable=args.variable, samples=args.samples, timesteps=args.timesteps, seed=args.seed)
+        ),
+    }
+    run = _run_for(args, params)
+    _execute(run, workspace_of_run(run, args), args.device)
+    summary = _summary(run)
+    give(args, summary, _summary_table(summary))
+
+
+def evaluate_command(args: argparse.Namespace) -> None:
+    params = {**model_params(args), "data": args.data, "protocol": asdict(protocol_of(args))}
+    workspace = workspace_of(args)
+    run = create_run(workspace, kind="evaluate", title=f"{args.model} on {args.data}", params=params)
+    _execute(run, workspace, args.device)
+    metrics = run.stage(0).metrics()
+    assert metrics is not None
+    lines = [f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]" for name, v in metrics["fidelity"].items()]
+    give(args, metrics, "\n".join([*lines, protocol_of(args).label()]))
+
+
+def report_command(args: argparse.Namespace) -> None:
+    from engine.evaluation.report import write_report
+
+    run = run_named(args.run, args)
+    out = Path(args.out or f"{run.id}.html")
+    write_report(run.path, out)
+    print(f"report: {out}")
+
+
+def run_command(args: argparse.Namespace) -> None:
+    run = run_named(args.run, args)
+    _execute(run, workspace_of_run(run, args), args.device)
+
+
+def worker_command(args: argparse.Namespace) -> None:
+    from engine.runs.worker import run_worker
+
+    run_worker(workspace_of(args), device=args.device, idle_exit=args.idle_exit)
+
+
+def demo_command(args: argparse.Namespace) -> None:
+    """The whole story: heatmap, adaptive pruning to half depth with recovery, before and after, a report."""
+    from engine.evaluation.report import write_report
+
+    started = time.monotonic()
+    workspace = workspace_of(args)
+    recovery = FinetuneConfig(num_steps=100, batch_size=128, learning_rate=5e-4)
+    params = {
+        **model_params(args),
+        "data": args.data,
+        "target_depth": args.target_depth,
+        "num_stages": 3,
+        "finetune": asdict(recovery),
+        "protocol": asdict(Protocol(num_images=500)),
+        "ced": asdict(CedConfig()),
+    }
+    run = create_run(workspace, kind="prune", title=f"demo: {args.model} on {args.data}", params=params)
+    print(
+        f"1. Which blocks of {args.model} does {args.data} need? 2. Drop the others, let the model recover. 3. Compare."
+    )
+    _execute(run, workspace, args.device)
+    out = Path(args.out) if args.out else run.path / "report.html"
+    write_report(run.path, out)
+    summary = _summary(run)
+    print(f"\n{_summary_table(summary)}")
+    print(f"report: {out}\n{time.monotonic() - started:.0f} s in all; run {run.id}")
+
+
+def _execute(run: Run, workspace: Workspace, device: str) -> None:
+    """Runs to the end, telling phases and messages on standard error as they change."""
+    from engine.runs.jobs import execute_run
+
+    phase, told = "", 0.0
+    for progress in execute_run(run, workspace, device=device):
+        now = time.monotonic()
+        if progress.phase != phase or now - told > 5:
+            tell(f"{100 * progress.done / progress.total:3.0f} %  {progress.phase}: {progress.message}")
+            phase, told = progress.phase, now
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    rows = []
+    for stage in run.stages():
+        metrics = stage.metrics()
+        assert metrics is not None
+        rows.append({
+            "stage": stage.number,
+            "title": stage.title,
+            "depth": stage.depth,
+            "dropped_blocks": stage.info["dropped_blocks"],
+            "reason": (stage.info["decision"] or {}).get("reason", ""),
+            "fidelity": metrics["fidelity"],
+            "efficiency": metrics["efficiency"],
+            "intact_latency_ms": metrics.get("efficiency_of_intact", metrics["efficiency"])["latency_ms"]["median"],
+            "protocol": metrics["protocol"],
+        })  # fmt: skip
+    return {"run": run.id, "folder": str(run.path), "stages": rows}
+
+
+def _summary_table(summary: dict[str, Any]) -> str:
+    names = list(summary["stages"][0]["fidelity"])
+    lines = [f"{'stage':26}{'depth':>6}{'params':>10}{'MACs':>9}{'latency':>11}{'speed-up':>9}  " + "  ".join(names)]
+    for row in summary["stages"]:
+        cost = row["efficiency"]
+        latency = cost["latency_ms"]["median"]
+        scores = "  ".join(
+            f"{row['fidelity'][name]['value']:.4g} [{row['fidelity'][name]['low']:.4g}, "
+            f"{row['fidelity'][name]['high']:.4g}]".rjust(len(name))
+            for name in names
+        )
+        title = f"{row['stage']} {row['title']}"
+        lines.append(
+            f"{title:26}{row['depth']:>6}{cost['parameters'] / 1e6:>9.2f}M{cost['macs'] / 1e6:>8.1f}M{latency:>8.1f} ms"
+            f"{row['intact_latency_ms'] / latency:>8.2f}×  {scores}"
+        )
+    lines += [f"  stage {row['stage']}: {row['reason']}" for row in summary["stages"] if row["reason"]]
+    return "\n".join([*lines, Protocol(**summary["stages"][0]["protocol"]).label(), f"run folder: {summary['folder']}"])
+
+
+def _run_for(args: argparse.Namespace, params: dict[str, Any]) -> Run:
+    workspace = workspace_of(args)
+    folder = Path(args.run).absolute() if args.run else None
+    if folder and folder.exists():
+        raise InputError(f"{folder} exists; name a folder that doesn't, or go on with: python -m engine run {folder}")
+    return create_run(workspace, kind="prune", title=f"{args.model} on {args.data}", params=params, path=folder)
