@@ -11,8 +11,8 @@ from engine.data import load_data
 from engine.errors import Cancelled, EngineError, InputError
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig
-from engine.models.checkpoints import load_model
 from engine.runs.progress import Progress, config_from
+from engine.runs.run_model import load_run_model
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, write_json
 
@@ -58,7 +58,7 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
 
 def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     config = config_from(CedConfig, run.params.get("config", {}))
-    model, data = _load(run, workspace, device)
+    model, data = load_run_model(run, workspace, device), load_data(run.params["data"], workspace=workspace.root)
     for column in ced_columns(model, data, config, cache=workspace.cache):
         write_json(run.progress_folder / "ced.json", column.result.as_dict())
         run.append("column", column=column.column, num_columns=column.num_columns)
@@ -72,7 +72,7 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
     from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 
     protocol = evaluation_protocol(run.params.get("protocol", {}))
-    model, data = _load(run, workspace, device)
+    model, data = load_run_model(run, workspace, device), load_data(run.params["data"], workspace=workspace.root)
     if run.stages():
         return
     with run.new_stage(0) as folder:
@@ -88,8 +88,22 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     yield from job(run, workspace, device)
 
 
-def _load(run: Run, workspace: Workspace, device: str):
-    return load_model(run.params["model"], device=device, workspace=workspace.root), load_data(run.params["data"])
+def arena_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    from engine.runs.arena_job import arena_job as job
+
+    yield from job(run, workspace, load_run_model(run, workspace, device))
 
 
-JOBS: dict[str, Job] = {"ced": ced_job, "prune": prune_job, "evaluate": evaluate_job}
+def export_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    from engine.runs.export_job import export_job as job
+
+    yield from job(run, workspace, load_run_model(run, workspace, device))
+
+
+JOBS: dict[str, Job] = {
+    "ced": ced_job,
+    "prune": prune_job,
+    "evaluate": evaluate_job,
+    "arena": arena_job,
+    "export": export_job,
+}

@@ -19,6 +19,7 @@ from engine.models.model import Model
 from engine.pruning.config import PruneConfig
 from engine.pruning.progressive import Decided, Resume, Scoring, StageDone, Trained, Weighing, prune_progressively
 from engine.runs.progress import Progress, config_from
+from engine.runs.run_model import load_run_model
 from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
 from engine.runs.train_state import (
@@ -32,6 +33,8 @@ from engine.runs.train_state import (
 from engine.runs.workspace import Workspace, write_json, writing
 from engine.training.config import FinetuneConfig
 
+#: params that are not PruneConfig's
+_OF_OTHERS = ("model", "process", "autoencoder", "data", "finetune", "protocol", "ced")
 _EVENT_EVERY_STEPS = 5
 _PREVIEWS_PER_STAGE = 6
 _PREVIEW_IMAGES = 16
@@ -52,7 +55,7 @@ class _Plan:
 
 def plan_of(params: dict) -> _Plan:
     """The configs of a prune run's params. Raises InputError for what they can't be."""
-    prune = {key: value for key, value in params.items() if key not in ("model", "data", "finetune", "protocol", "ced")}
+    prune = {key: value for key, value in params.items() if key not in _OF_OTHERS}
     return _Plan(
         prune=config_from(PruneConfig, prune),
         recovery=config_from(FinetuneConfig, params.get("finetune", {})),
@@ -63,8 +66,8 @@ def plan_of(params: dict) -> _Plan:
 
 def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     plan = plan_of(run.params)
-    model = load_model(run.params["model"], device=device, workspace=workspace.root)
-    data = load_data(run.params["data"])
+    model = load_run_model(run, workspace, device)
+    data = load_data(run.params["data"], workspace=workspace.root)
     job = _PruneJob(run, workspace, plan, model, data)
     events = prune_progressively(
         model,

@@ -1,0 +1,81 @@
+"""What an arena found: a table of entrants with intervals, and how well each criterion's scores foretold the outcome.
+
+Plain numbers in and out; free of torch.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from engine.arena.config import ArenaConfig
+
+CONFIDENCE = 0.9
+_NUM_BOOTSTRAP = 1000
+MEASURES = ("fid", "loss")
+
+
+def arena_result(config: ArenaConfig, scores: dict[str, Any], bouts: list[dict[str, Any]]) -> dict[str, Any]:
+    """``scores``: {"of": {entrant: [score per block]}, "dropped": {entrant: blocks}}; ``bouts``: see ``Bout``.
+
+    ``table``: one row per entrant and one for the intact model, best FID first. ``foresight``: for each criterion
+    Spearman's correlation, over all sets that were tried, between the sum of its scores of the dropped blocks and what
+    came out; its interval is a bootstrap over the sets. 1 would be a criterion that always knew.
+    """
+    outcomes: dict[tuple, list[dict]] = {}
+    for bout in bouts:
+        outcomes.setdefault(tuple(bout["dropped"]), []).append(bout)
+    rows = [_row("intact, same budget", (), outcomes.get((), []), "intact")]
+    for name, dropped in scores["dropped"].items():
+        kind = "chance" if name.startswith("random ") else "criterion"
+        rows.append(_row(name, tuple(dropped), outcomes.get(tuple(dropped), []), kind))
+    measured = [row for row in rows if row["fid"]]
+    return {
+        "num_dropped": config.num_dropped,
+        "num_seeds": config.num_seeds,
+        "confidence": CONFIDENCE,
+        "table": sorted(measured, key=lambda row: row["fid"]["mean"]),
+        "foresight": {name: _foresight(values, outcomes) for name, values in scores["of"].items()},
+        "num_sets": len([blocks for blocks in outcomes if blocks]),
+    }
+
+
+def _row(name: str, dropped: tuple, bouts: list[dict], kind: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"entrant": name, "kind": kind, "dropped": list(dropped), "num_seeds": len(bouts)}
+    for measure in ("fid", "kid", "loss", "accuracy"):
+        values = [bout[measure] for bout in bouts if bout[measure] is not None]
+        row[measure] = _mean_with_interval(values) if values else None
+    return row
+
+
+def _mean_with_interval(values: list[float]) -> dict[str, float | None]:
+    """Mean over seeds with Student's interval; one seed has none."""
+    mean, num = float(np.mean(values)), len(values)
+    if num < 2:
+        return {"mean": mean, "low": None, "high": None}
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, num - 1) * np.std(values, ddof=1) / np.sqrt(num))
+    return {"mean": mean, "low": mean - half, "high": mean + half}
+
+
+def _foresight(values: list[float], outcomes: dict[tuple, list[dict]]) -> dict[str, Any]:
+    sets = [blocks for blocks in outcomes if blocks]
+    foretold = np.array([sum(values[block] for block in blocks) for blocks in sets])
+    found: dict[str, Any] = {}
+    for measure in MEASURES:
+        came = np.array([np.mean([bout[measure] for bout in outcomes[blocks]]) for blocks in sets])
+        found[measure] = _correlation(foretold, came)
+    return found
+
+
+def _correlation(foretold: np.ndarray, came: np.ndarray) -> dict[str, float] | None:
+    """None where there are too few sets, or where all of them were foretold alike."""
+    if len(foretold) < 4 or np.ptp(foretold) == 0:
+        return None
+    rng = np.random.default_rng(0)
+    resampled = []
+    for _ in range(_NUM_BOOTSTRAP):
+        index = rng.integers(len(foretold), size=len(foretold))
+        if np.ptp(foretold[index]) > 0 and np.ptp(came[index]) > 0:
+            resampled.append(stats.spearmanr(foretold[index], came[index]).statistic)
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return {"value": float(stats.spearmanr(foretold, came).statistic), "low": float(low), "high": float(high)}
