@@ -21,5 +21,9 @@ class Cancelled(EngineError):
     """The user asked for the work to stop."""
 
 
+class Paused(EngineError):
+    """The user asked for the work to rest, or it waits for the user's decision."""
+
+
 class TrainingDiverged(EngineError):
     """The loss is no longer finite; the last good state is kept."""

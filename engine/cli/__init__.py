@@ -6,13 +6,15 @@ Torch is imported by the command that needs it, so that ``--help`` and mistakes 
 import sys
 
 from engine.cli.parser import make_parser
-from engine.errors import Cancelled, EngineError
+from engine.errors import Cancelled, EngineError, Paused
 
 
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
         args.command(args)
+    except Paused as stop:
+        print(stop, file=sys.stderr)
     except Cancelled as stop:
         print(stop, file=sys.stderr)
         return 2

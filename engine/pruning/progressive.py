@@ -38,8 +38,12 @@ class Weighing:
 
 @dataclass(frozen=True, kw_only=True)
 class Decided:
+    """``fresh``: just taken; else it was taken before (by hand, or before an interruption) and is carried out now."""
+
     stage: int
     decision: Decision
+    ced: CedResult | None
+    fresh: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,10 @@ Event = Scoring | Weighing | Decided | Trained | StageDone
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """Where to go on: after finished stage ``after_stage``, perhaps in the middle of the next one's recovery."""
+    """Where to go on: after finished stage ``after_stage``, perhaps in the middle of the next one's recovery.
+
+    Stages are counted along the branch, from the intact model, which is 0.
+    """
 
     after_stage: int
     model: Model  # of that stage, averaged weights
@@ -102,13 +109,15 @@ def prune_progressively(
     latents, labels = encoded(model, data, cache=cache), torch.from_numpy(data.labels)
     current, state = resume.model, resume.trainer_state
     num_stages = 1 if config.drop else config.num_stages
+    if resume.decision is not None:  # taken by hand, perhaps beyond the stages that were planned
+        num_stages = max(num_stages, resume.after_stage + 1)
     for stage in range(resume.after_stage + 1, num_stages + 1):
         if config.target_depth is not None and current.config.depth <= config.target_depth and resume.decision is None:
             return
         scores, decision = resume.ced, resume.decision
         if decision is None:
             scores, decision = yield from _choose(current, data, config, ced, cache, stage, num_stages)
-            yield Decided(stage=stage, decision=decision)
+        yield Decided(stage=stage, decision=decision, ced=scores, fresh=resume.decision is None)
         kept = [block for block in range(current.config.depth) if block not in decision.drop]
         pruned = keep_blocks(current, kept)
         trainer = Trainer(

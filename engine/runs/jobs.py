@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from engine.data import load_data
-from engine.errors import Cancelled, EngineError, InputError
+from engine.errors import Cancelled, EngineError, InputError, Paused
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig
 from engine.runs.progress import Progress, config_from
@@ -25,7 +25,7 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
     """Does the work of ``run``, yielding progress; the status file always ends in a finished state.
 
     A run that was interrupted goes on from its last step saved. An EngineError ends in state "failed" and is raised
-    again, for the command line to print; a cancelled run raises Cancelled.
+    again, for the command line to print; a cancelled run raises Cancelled, one that rests Paused.
     """
     if run.kind not in JOBS:
         raise InputError(f"run {run.id} is of kind {run.kind!r}; this version knows {', '.join(JOBS)}")
@@ -45,6 +45,9 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
     except Cancelled as stop:
         run.clear_cancel()
         run.update(state="cancelled", message=str(stop))
+        raise
+    except Paused as stop:
+        run.update(state="paused", message=str(stop))
         raise
     except EngineError as error:
         run.update(state="failed", error=str(error), message=str(error))

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import AssetError, InputError
-from engine.runs.store import ACTIVE_STATES, FINISHED_STATES, Run, RunStatus, list_runs, open_run
+from engine.runs.drive import Drive, clear_pause, request_pause, write_drive
+from engine.runs.store import ACTIVE_STATES, RESTING_STATES, Run, RunStatus, list_runs, open_run
 from engine.runs.table import read, transact
 from engine.runs.workers import (  # noqa: F401 - the app puts its questions here and gets to the workers this way too
     WorkerInfo,
@@ -66,7 +67,9 @@ def cancel_run(workspace: Workspace, run_id: str) -> None:
         claimed = table.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
         if status.state == "queued" and not claimed:
             run.update(state="cancelled", message="cancelled before it began")
-        elif status.state not in FINISHED_STATES:
+        elif status.state == "paused":
+            run.update(state="cancelled", message="cancelled while it was paused; finished stages are kept")
+        elif status.state not in RESTING_STATES:
             run.request_cancel()
             at_work = {worker.doing for worker in live_workers_in(table)}
             if status.state in ACTIVE_STATES and run_id not in at_work and not _is_at_work(status):
@@ -75,16 +78,45 @@ def cancel_run(workspace: Workspace, run_id: str) -> None:
     transact(workspace, cancel)
 
 
-def resume_run(workspace: Workspace, run_id: str) -> None:
-    """Queues an interrupted, failed or cancelled run again; one that is queued or running stays as it is."""
+def pause_run(workspace: Workspace, run_id: str) -> None:
+    """A queued run rests at once, a running one is asked to save where it is and rest; one at rest stays so."""
+    run = open_run(workspace, run_id)
+
+    def pause(table: sqlite3.Connection) -> None:
+        table.execute("DELETE FROM runs WHERE id = ? AND state = 'queued'", (run_id,))
+        claimed = table.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone()
+        state = run.status().state
+        if state == "queued" and not claimed:
+            run.update(state="paused", message="paused before it began")
+        elif state not in RESTING_STATES:
+            request_pause(run)
+
+    transact(workspace, pause)
+
+
+def drive_run(workspace: Workspace, run_id: str, drive: Drive) -> None:
+    """Sets how a run goes on and queues it, a finished one too: from another stage, or with a decision made by hand.
+
+    Raises InputError for one that is waiting or at work: it must rest first.
+    """
+    run = open_run(workspace, run_id)
+    if run.status().state not in RESTING_STATES:
+        raise InputError(f"run {run_id} is {run.status().state}; pause it first, then say how it goes on")
+    write_drive(run, drive)
+    resume_run(workspace, run_id, even_if_done=True)
+
+
+def resume_run(workspace: Workspace, run_id: str, *, even_if_done: bool = False) -> None:
+    """Queues a run at rest again; one that is queued or running stays as it is."""
     run = open_run(workspace, run_id)
 
     def resume(table: sqlite3.Connection) -> None:
         status = run.status()
-        if status.state == "done":
+        if status.state == "done" and not even_if_done:
             raise InputError(f"run {run_id} is done: there is nothing to resume")
-        if status.state in FINISHED_STATES:
+        if status.state in RESTING_STATES:
             run.clear_cancel()
+            clear_pause(run)
             # Within the transaction, so that no worker starts it before its folder says "queued".
             run.write_status(RunStatus(state="queued", progress=status.progress, heartbeat=time.time()))
         if status.state not in ACTIVE_STATES:
@@ -244,7 +276,7 @@ def recover(workspace: Workspace, worker_id: str) -> None:
 
 def interrupt(run: Run, reason: str) -> None:
     """Closes a run whose process is gone, unless it closed itself in its last moment."""
-    if run.status().state in FINISHED_STATES:
+    if run.status().state in RESTING_STATES:
         return
     if run.cancel_requested:
         run.update(state="cancelled", message="cancelled")

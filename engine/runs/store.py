@@ -31,8 +31,9 @@ from engine.runs.workspace import (
 
 SCHEMA = 1
 STATES = ("queued", "running", "paused", "done", "failed", "cancelled", "interrupted")
-ACTIVE_STATES = frozenset({"running", "paused"})
-FINISHED_STATES = frozenset({"done", "failed", "cancelled", "interrupted"})
+ACTIVE_STATES = frozenset({"running"})
+#: no process works on the run and none is going to, until somebody asks
+RESTING_STATES = frozenset({"paused", "done", "failed", "cancelled", "interrupted"})
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -89,7 +90,7 @@ class Run:
         implied: dict[str, Any] = {"heartbeat": now}
         if changes.get("state") == "running":
             implied |= {"pid": os.getpid(), "started": before.started or now, "finished": None, "error": None}
-        if changes.get("state") in FINISHED_STATES:
+        if changes.get("state") in RESTING_STATES:
             implied |= {"pid": None, "finished": now, "eta_seconds": None}
         status = replace(before, **(implied | changes))
         self.write_status(status)

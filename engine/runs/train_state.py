@@ -22,12 +22,14 @@ TENSORS, ABOUT = "train_state.safetensors", "train_state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A stage under way."""
+    """A stage under way. ``pending``: its decision waits for a person's word, nothing is dropped yet."""
 
-    stage: int
+    parent: int
+    number: int
     decision: Decision
     ced: CedResult | None
     state: dict[str, Tensor]
+    pending: bool = False
 
 
 def write_train_state(folder: Path, state: dict[str, Tensor]) -> None:
@@ -49,9 +51,14 @@ def read_train_state(folder: Path) -> dict[str, Tensor]:
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Weights first, then the description that points to them."""
-    write_train_state(folder, checkpoint.state)
+    if checkpoint.state:
+        write_train_state(folder, checkpoint.state)
+    else:
+        (folder / TENSORS).unlink(missing_ok=True)
     about = {
-        "stage": checkpoint.stage,
+        "parent": checkpoint.parent,
+        "number": checkpoint.number,
+        "pending": checkpoint.pending,
         "drop": checkpoint.decision.drop,
         "record": checkpoint.decision.record,
         "ced": checkpoint.ced.as_dict() if checkpoint.ced else None,
@@ -59,15 +66,17 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     write_json(folder / ABOUT, about)
 
 
-def read_checkpoint(folder: Path, *, stage: int) -> Checkpoint | None:
-    """None where there is none of this stage."""
+def read_checkpoint(folder: Path, *, parent: int, number: int) -> Checkpoint | None:
+    """None where there is none of stage ``number`` growing from stage ``parent``."""
     if not (folder / ABOUT).exists():
         return None
     about = read_json(folder / ABOUT)
-    if about["stage"] != stage:
+    if (about.get("parent"), about.get("number")) != (parent, number):
         return None
     return Checkpoint(
-        stage=stage,
+        parent=parent,
+        number=number,
+        pending=about["pending"],
         decision=Decision(drop=about["drop"], record=about["record"]),
         ced=CedResult(**about["ced"]) if about["ced"] else None,
         state=read_train_state(folder),
