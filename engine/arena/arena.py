@@ -16,8 +16,7 @@ from engine.arena.result import arena_result
 from engine.data.dataset import Data
 from engine.data.latents import encoded
 from engine.evaluation.evaluate import evaluate
-from engine.importance.ced import compute_ced
-from engine.importance.config import CedConfig, CriteriaConfig
+from engine.importance.config import CRITERIA, CriteriaConfig
 from engine.importance.criteria import compute_criteria
 from engine.models.dit import DiT
 from engine.models.model import Model
@@ -71,7 +70,7 @@ def run_arena(
     arena knew already. Raises InputError before anything runs where the model hasn't enough blocks."""
     config.check_against(model.config.depth)
     start = with_classes_of(model, data, seed=config.finetune.seed)
-    scores = scores or score_entrants(model, data, config, cache=cache)
+    scores = scores or score_entrants(model, data, config)
     latents, labels = encoded(start, data, cache=cache), torch.from_numpy(data.labels)
     bouts = list(done or [])
     known = {(bout.dropped, bout.seed) for bout in bouts}
@@ -95,17 +94,17 @@ def run_arena(
             yield ArenaProgress(done=len(bouts), total=total, message=message, bouts=bouts, result=result)
 
 
-def score_entrants(model: Model, data: Data, config: ArenaConfig, *, cache: Path | None = None) -> Scores:
+def score_entrants(model: Model, data: Data, config: ArenaConfig) -> Scores:
     """Every entrant's scores, computed once on the same samples, and the sets that follow from them."""
-    of: dict[str, list[float]] = {}
-    common = dict(samples=min(config.samples, len(data)), timesteps=config.timesteps, seed=config.seed)
-    for name, variable in CED_ENTRANTS.items():
-        if name in config.entrants:
-            of[name] = compute_ced(model, data, CedConfig(variable=variable, **common), cache=cache).ced
-    others = [name for name in config.entrants if name not in CED_ENTRANTS]
-    if others:
-        found = compute_criteria(model, data, CriteriaConfig(criteria=tuple(others), **common))
-        of |= {name: found.scores[name] for name in others}
+    criteria = CriteriaConfig(
+        criteria=tuple(name for name in config.entrants if name in CRITERIA),
+        variables=tuple(variable for name, variable in CED_ENTRANTS.items() if name in config.entrants),
+        samples=min(config.samples, len(data)),
+        timesteps=config.timesteps,
+        seed=config.seed,
+    )
+    found = compute_criteria(model, data, criteria).criteria
+    of = {name: found[name].scores for name in config.entrants if name in found}
     dropped = {name: _lowest(values, config.num_dropped) for name, values in of.items()}
     rng = np.random.default_rng(config.seed)
     for index in range(config.num_random):
@@ -153,7 +152,8 @@ def _measure(
     labels: torch.Tensor,
     cache: Path | None,
 ) -> Bout:
-    found = evaluate(model, data, replace(config.protocol, seed=config.protocol.seed + seed * 1_000_003), cache=cache)
+    protocol = replace(config.protocol, seed=config.protocol.seed + seed * 1_000_003)
+    found = evaluate(model, data, protocol, cache=cache, num_bootstrap=2)  # the spread of interest is over seeds
     return Bout(
         dropped=dropped,
         seed=seed,

@@ -9,8 +9,15 @@ from engine.evaluation.sampling import sample
 from engine.models.model import Model
 
 
-def evaluate(model: Model, data: Data, protocol: Protocol | None = None, *, cache: Path | None = None) -> Fidelity:
-    """Raises InputError for too few images, a sampler of the other process or unknown features."""
+def evaluate(
+    model: Model,
+    data: Data,
+    protocol: Protocol | None = None,
+    *,
+    cache: Path | None = None,
+    num_bootstrap: int = 50,
+) -> Fidelity:
+    """``num_bootstrap``: resamples that the intervals rest on; few where intervals come from elsewhere. Raises InputError for too few images, a sampler of the other process or unknown features."""
     protocol = protocol or Protocol()
     drawn = sample(model, protocol)
     return evaluate_fidelity(
@@ -21,4 +28,5 @@ def evaluate(model: Model, data: Data, protocol: Protocol | None = None, *, cach
         seed=protocol.seed,
         device=str(model.device),
         cache=cache,
+        num_bootstrap=num_bootstrap,
     )

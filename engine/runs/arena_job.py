@@ -34,7 +34,7 @@ def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress
         done = [Bout(**{**bout, "dropped": tuple(bout["dropped"])}) for bout in known["bouts"]]
     else:
         yield Progress(phase="scoring", message="scoring the blocks by every criterion", done=0, total=1)
-        scores, done = score_entrants(model, data, config, cache=workspace.cache), []
+        scores, done = score_entrants(model, data, config), []
     for step in run_arena(model, data, config, scores=scores, done=done, cache=workspace.cache):
         if step.result is not None:
             bouts = [asdict(bout) for bout in step.bouts]
