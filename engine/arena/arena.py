@@ -131,8 +131,8 @@ def _recover(
     trainer = Trainer(
         pruned.network,
         model.process,
-        latents=latents.to(model.device),
-        labels=labels.to(model.device),
+        latents=latents,
+        labels=labels,
         config=replace(config, seed=config.seed + seed),
     )
     for step in finetune(trainer):

@@ -17,7 +17,10 @@ def evaluate(
     cache: Path | None = None,
     num_bootstrap: int = 50,
 ) -> Fidelity:
-    """``num_bootstrap``: resamples that the intervals rest on; few where intervals come from elsewhere. Raises InputError for too few images, a sampler of the other process or unknown features."""
+    """``num_bootstrap``: resamples that the intervals rest on; few where intervals come from elsewhere.
+
+    Raises InputError for too few images, a sampler of the other process or unknown features.
+    """
     protocol = protocol or Protocol()
     drawn = sample(model, protocol)
     return evaluate_fidelity(

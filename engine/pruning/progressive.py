@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.data.dataset import Data
-from engine.data.latents import encoded
+from engine.data.latents import EncodeProgress, encoding
 from engine.importance.ced import CedColumn, CedResult, ced_columns
 from engine.importance.config import CedConfig
 from engine.models.dit import DiT
@@ -22,6 +22,13 @@ from engine.pruning.decision import CandidateScored, Decision, chosen_beforehand
 from engine.pruning.surgery import keep_blocks, state_of_kept_blocks, with_classes_of
 from engine.training.config import FinetuneConfig
 from engine.training.finetune import Trainer, TrainStep, finetune
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """Before anything else, where the data's latents aren't in the cache yet."""
+
+    progress: EncodeProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,7 @@ class StageDone:
     trainer_state: dict[str, Tensor]
 
 
-Event = Scoring | Weighing | Decided | Trained | StageDone
+Event = Encoding | Scoring | Weighing | Decided | Trained | StageDone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +113,9 @@ def prune_progressively(
         start = with_classes_of(model, data, seed=recovery.seed)
         resume = Resume(after_stage=0, model=start, trainer_state={})
         yield StageDone(stage=0, model=start, decision=None, ced=None, trainer_state={})
-    latents, labels = encoded(model, data, cache=cache), torch.from_numpy(data.labels)
+    latents = yield from _encode(model, data, cache, mirrored=False)
+    flipped = (yield from _encode(model, data, cache, mirrored=True)) if data.flip and data.latents is None else None
+    labels = torch.from_numpy(data.labels)
     current, state = resume.model, resume.trainer_state
     num_stages = 1 if config.drop else config.num_stages
     if resume.decision is not None:  # taken by hand, perhaps beyond the stages that were planned
@@ -123,8 +132,9 @@ def prune_progressively(
         trainer = Trainer(
             pruned.network,
             model.process,
-            latents=latents.to(model.device),
-            labels=labels.to(model.device),
+            latents=latents,
+            flipped=flipped,
+            labels=labels,
             config=replace(recovery, seed=recovery.seed + stage),
             teacher=teacher,
         )
@@ -139,6 +149,15 @@ def prune_progressively(
         del trainer, pruned
         resume = Resume(after_stage=stage, model=current, trainer_state=state)
         yield StageDone(stage=stage, model=current, decision=decision, ced=scores, trainer_state=state)
+
+
+def _encode(model: Model, data: Data, cache: Path | None, *, mirrored: bool) -> Iterator[Event]:
+    steps = encoding(model, data, cache=cache, mirrored=mirrored)
+    while True:
+        try:
+            yield Encoding(progress=next(steps))
+        except StopIteration as stop:
+            return stop.value
 
 
 def _choose(

@@ -1,5 +1,6 @@
 """Small questions that the worker answers itself, its models warm: about a second on the bundled ones."""
 
+import os
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,9 @@ from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
+from engine.runs.opening_previews import check_preview, inspect_preview, look_preview
+from engine.runs.run_model import model_options
+from engine.runs.threads import threads_for
 from engine.runs.workspace import writing
 
 _WARM_MODELS = 4
@@ -33,8 +37,8 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
     """What happens without these blocks: signed ΔH by column, change of the output, the same seeds with and without."""
     started = time.perf_counter()
     workspace = folder.resolve().parents[1]
-    model = _warm_model(params["model"], device, workspace)
-    data = load_data(params["data"])
+    model = _warm_model(params["model"], device, workspace, **model_options(params))
+    data = load_data(params["data"], workspace=workspace)
     drop = sorted(set(params["drop"]))
     check_blocks(drop, model.config.depth)
     variable = params.get("variable", "target")
@@ -46,13 +50,14 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
         seed=params.get("seed", 0),
         num_bootstrap=20,
     )
-    effect = joint_effect(model, data, drop, config)
     protocol = Protocol(
         num_images=len(params["seeds"]),
         num_steps=params.get("num_steps", 15),
         cfg_scale=params.get("cfg_scale", Protocol.cfg_scale),
     )
-    pictures = _pairs(model, drop, params, protocol, folder)
+    with threads_for(model):
+        pictures = _pairs(model, drop, params, protocol, folder)  # first: whoever asked looks at them meanwhile
+        effect = joint_effect(model, data, drop, config)
     return {
         "drop": drop,
         "timesteps": effect.timesteps,
@@ -86,7 +91,8 @@ def _pairs(
         pictures[name] = [f"{name}_{index}.png" for index in range(len(seeds))]
         for image, file in zip(images, pictures[name], strict=True):
             with writing(folder / file):
-                Image.fromarray(image).save(folder / file)
+                Image.fromarray(image).save(folder / f".{file}.tmp", format="PNG")
+                os.replace(folder / f".{file}.tmp", folder / file)  # whole or not there
     return pictures
 
 
@@ -97,8 +103,13 @@ def _intact_images(model: Model, labels: tuple[int, ...], seeds: tuple[int, ...]
 
 
 @lru_cache(maxsize=_WARM_MODELS)
-def _warm_model(ref: str, device: str, workspace: Path) -> Model:
-    return load_model(ref, device=device, workspace=workspace)
+def _warm_model(ref: str, device: str, workspace: Path, **options: str) -> Model:
+    return load_model(ref, device=device, workspace=workspace, **options)
 
 
-PREVIEWS = {"drop": drop_preview}
+PREVIEWS = {
+    "drop": drop_preview,
+    "inspect_model": inspect_preview,
+    "look_data": look_preview,
+    "check_process": check_preview,
+}

@@ -19,7 +19,16 @@ from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import PruneConfig
 from engine.pruning.decision import Decision
-from engine.pruning.progressive import Decided, Resume, Scoring, StageDone, Trained, Weighing, prune_progressively
+from engine.pruning.progressive import (
+    Decided,
+    Encoding,
+    Resume,
+    Scoring,
+    StageDone,
+    Trained,
+    Weighing,
+    prune_progressively,
+)
 from engine.runs.drive import (
     Drive,
     blocks_to_indices,
@@ -137,6 +146,8 @@ class _PruneJob:
 
     def handle(self, event) -> Iterator[Progress]:
         match event:
+            case Encoding():
+                yield self._encoded(event)
             case Scoring():
                 yield self._scored(event)
             case Weighing():
@@ -148,6 +159,13 @@ class _PruneJob:
                 yield self._trained(event)
             case StageDone():
                 yield from self._finish_stage(event)
+
+    def _encoded(self, event: Encoding) -> Progress:
+        done, total = event.progress.done, event.progress.total
+        what = "mirrored pictures" if event.progress.mirrored else "pictures"
+        before = self.evaluation_work if self.head is None else 0.0
+        message = f"{done:,} of {total:,} {what} become latents, once"
+        return Progress(phase="encoding", message=message, done=before, total=self.total)
 
     def _decided(self, event: Decided) -> None:
         self.losses, self.steps_done, self.stage_seconds = [], 0, 0.0

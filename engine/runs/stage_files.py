@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.dataset import Data
+from engine.data.latents import with_pictures
 from engine.errors import InputError
 from engine.evaluation.efficiency import compare_efficiency
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
@@ -65,6 +66,7 @@ def evaluate_into(
     """Writes samples.npz and metrics.json, yielding (images done, of all). ``intact`` is timed in turns with
     ``model``, so that a busy machine slows both alike."""
     device = model.device.type
+    data = with_pictures(model, data)
     protocol = replace(protocol, sampler=protocol.sampler or model.process.default_sampler, device=device)
     batches = []
     for batch in sample_batches(model, protocol):

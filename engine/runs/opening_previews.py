@@ -1,0 +1,83 @@
+"""What the worker answers while a person opens a model or a dataset: what it is, and which process it belongs to."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from engine.data import load_data
+from engine.data.look import look_at
+from engine.errors import EngineError
+from engine.evaluation.protocol import Protocol
+from engine.evaluation.sampling import draw
+from engine.models.checkpoints import load_model
+from engine.models.memory import describe
+from engine.models.model import Model
+from engine.models.process_probe import process_losses
+from engine.runs.run_model import model_options
+from engine.runs.workspace import writing
+
+_NUM_PICTURES = 8
+_NUM_LOSS_SAMPLES = 16
+PROCESSES = ("diffusion", "flow")
+
+
+def inspect_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    model = _open(params, folder, device)
+    return {"facts": describe(model), "seconds": round(time.perf_counter() - started, 2)}
+
+
+def look_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
+    started = time.perf_counter()
+    look = look_at(load_data(params["ref"], workspace=_workspace(folder)), pictures=folder)
+    return {
+        "facts": look.facts(),
+        "thumbnails": {name: list(files) for name, files in look.thumbnails.items()},
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def check_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
+    """The same weights read as either process: pictures of the same seeds, and the loss at each noise level."""
+    started = time.perf_counter()
+    data = load_data(params["data"], workspace=_workspace(folder))
+    models = {name: _open({**params, "process": name}, folder, device) for name in PROCESSES}
+    losses = process_losses(models["diffusion"], data, num=_NUM_LOSS_SAMPLES)
+    protocol = Protocol(num_images=_NUM_PICTURES, num_steps=params.get("num_steps", 15), cfg_scale=1.0)
+    images, notes = {}, []
+    for name, model in models.items():
+        try:
+            images[name] = _pictures(model, name, protocol, folder)
+        except EngineError as error:  # no autoencoder here, say: the losses tell as much
+            images[name] = []
+            notes.append(str(error))
+    return {
+        "timesteps": losses.levels,
+        "relative_loss": losses.relative_loss,
+        "images": images,
+        "verdict": losses.verdict,
+        "notes": sorted(set(notes)),
+        "protocol": f"{_NUM_LOSS_SAMPLES} images of {data.name} · pictures: {protocol.label()}",
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+
+
+def _pictures(model: Model, name: str, protocol: Protocol, folder: Path) -> list[str]:
+    labels = np.linspace(0, model.config.num_classes - 1, _NUM_PICTURES).astype(int)
+    drawn = draw(model, labels=labels, seeds=np.arange(_NUM_PICTURES), protocol=protocol)
+    files = [f"{name}_{index}.png" for index in range(_NUM_PICTURES)]
+    for image, file in zip(drawn.images, files, strict=True):
+        with writing(folder / file):
+            Image.fromarray(image).save(folder / file)
+    return files
+
+
+def _open(params: dict[str, Any], folder: Path, device: str) -> Model:
+    return load_model(params["ref"], device=device, workspace=_workspace(folder), **model_options(params))
+
+
+def _workspace(folder: Path) -> Path:
+    return folder.resolve().parents[1]
