@@ -4,10 +4,9 @@ from collections.abc import Callable, Hashable, Iterable
 
 import streamlit as st
 
-from app import jobs
-from engine.data.bundled import bundled_data_names
+from app import jobs, known
 from engine.errors import EngineError, InputError
-from engine.models.bundled import ModelInfo, bundled_model_names, bundled_models, damaged_models, read_model_info
+from engine.models.bundled import ModelInfo, damaged_models, read_model_info
 from engine.runs.store import open_run
 
 
@@ -25,15 +24,15 @@ def asked(name: str) -> str | None:
     return st.query_params.get(name)
 
 
-def asked_number(name: str, known: Iterable[int]) -> int | None:
+def asked_number(name: str, known_numbers: Iterable[int]) -> int | None:
     """A number from the address; says so when it isn't one of those that exist."""
     text = asked(name)
     if text is None:
         return None
-    known = list(known)
-    if text.lstrip("-").isdigit() and int(text) in known:
+    numbers = list(known_numbers)
+    if text.lstrip("-").isdigit() and int(text) in numbers:
         return int(text)
-    st.warning(f"The address asks for {name} {text!r}; this one has {_spell(known)}. It is left out.")
+    st.warning(f"The address asks for {name} {text!r}; this one has {_spell(numbers)}. It is left out.")
     remember(**{name: None})
     return None
 
@@ -80,8 +79,8 @@ def choose(
 
 def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
     """Raises AssetError where no model is there."""
-    models = {info.name: info for info in bundled_models()}
-    for line in damaged_models():
+    models = known.models()
+    for line in damaged_models() + known.damaged():
         st.error(line)
     pruned = jobs.stages_by_ref()
     if not models:
@@ -89,7 +88,7 @@ def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
     wanted = asked("model")
     if wanted and "@" in wanted and wanted not in pruned and _stage_exists(wanted):
         pruned = {wanted: wanted, **pruned}
-    titles = {name: f"{name} · {info.title}, {info.depth} blocks" for name, info in models.items()} | pruned
+    titles = known.model_titles() | pruned
     chosen = choose(
         "Model",
         list(titles),
@@ -97,32 +96,42 @@ def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
         page=page,
         format_func=titles.get,
         on_change=on_change,
-        help="A model that ships with the studio, or one you pruned here before.",
+        help="A model that ships with the studio, one of yours that you opened, or one you pruned here before.",
     )
+    _note_use("models", chosen)
     return models.get(chosen) or model_info(chosen)
 
 
 def choose_data(page: str, info: ModelInfo, *, on_change: Callable | None = None) -> str:
-    names = bundled_data_names()
+    names = known.data_names()
     if f"{page}_data" not in st.session_state and not asked("data") and "last_data" not in st.session_state:
         st.session_state["last_data"] = info.trained_on
-    return choose(
+    chosen = choose(
         "Data",
         names,
         param="data",
         page=page,
         on_change=on_change,
-        help="The images that importance is measured on and that recovery trains with.",
+        help="The images that importance is measured on and that recovery trains with: bundled, or opened by you.",
     )
+    _note_use("data", chosen)
+    return chosen
+
+
+def _note_use(kind: str, name: str) -> None:
+    """Once for each choice, not with every redraw of the page."""
+    if st.session_state.get(f"used_{kind}") != name:
+        st.session_state[f"used_{kind}"] = name
+        jobs.touch(kind, name)
 
 
 def model_info(ref: str) -> ModelInfo:
-    """Of a bundled model or of ``<run>@<stage>``. Raises InputError or AssetError."""
+    """Of a bundled model, of one that was opened, or of ``<run>@<stage>``. Raises InputError or AssetError."""
     if "@" not in ref:
-        known = {info.name: info for info in bundled_models()}
-        if ref not in known:
-            raise InputError(f"no model named {ref!r}; bundled are {', '.join(bundled_model_names())}")
-        return known[ref]
+        models = known.models()
+        if ref not in models:
+            raise InputError(f"no model named {ref!r}; there are {', '.join(models)}")
+        return models[ref]
     run_id, _, number = ref.partition("@")
     if not number.isdigit():
         raise InputError(f"{ref!r} doesn't name a stage; write <run>@<number>")

@@ -171,8 +171,33 @@ def class_counts(counts: dict[str, int], *, palette: Palette) -> go.Figure:
     return _curve(fig, "How many images of each class?", height=280)
 
 
-def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
-    """Training loss over all stages, one after another, with a running mean on top."""
+def relative_loss(
+    timesteps: list[float], losses: dict[str, list[float]], *, chosen: str, names: dict[str, str], palette: Palette
+) -> go.Figure:
+    """Loss under each process over the noise levels, as a share of what guessing the average would cost."""
+    fig = go.Figure()
+    for process, values in losses.items():
+        mine = process == chosen
+        fig.add_scatter(
+            x=timesteps, y=values, name=names[process] + (", your choice" if mine else ""), mode="lines+markers",
+            line=dict(color=palette.intact if mine else palette.muted, width=2.5 if mine else 1.5,
+                      dash="solid" if mine else "dot"),
+            hovertemplate="%{y:.3f} of guessing<extra></extra>",
+        )  # fmt: skip
+    fig.add_scatter(
+        x=timesteps, y=[1.0] * len(timesteps), name="no better than guessing", mode="lines", hoverinfo="skip",
+        line=dict(color=palette.dropped, dash="dash", width=1.2),
+    )  # fmt: skip
+    fig.update_xaxes(title="noise: 0 is a clean picture, 1 pure noise", showgrid=False, fixedrange=True)
+    fig.update_yaxes(title="loss, guessing = 1", gridcolor=palette.grid, rangemode="tozero", fixedrange=True)
+    return _curve(fig, "Which process was it trained for?", height=290)
+
+
+def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] | None = None) -> go.Figure:
+    """Training loss over all stages, one after another, with a running mean on top.
+
+    ``bands``: stage -> {"mean", "low", "high"}, what the intact model's loss was on the same batches.
+    """
     steps, losses, starts = [], [], []
     for event in events:
         if not steps or event["stage"] != starts[-1][1]:
@@ -180,6 +205,9 @@ def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
         steps.append(starts[-1][0] + event["step"])
         losses.append(event["loss"])
     fig = go.Figure()
+    ends = [start for start, _ in starts[1:]] + steps[-1:]
+    for (start, stage), end in zip(starts, ends, strict=True):
+        _band(fig, (bands or {}).get(stage), start, end, palette)
     fig.add_scatter(
         x=steps, y=losses, mode="lines", line=dict(color=palette.pruned, width=1), opacity=0.35, showlegend=False,
         hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
@@ -193,6 +221,19 @@ def loss_curve(events: list[dict], *, palette: Palette) -> go.Figure:
     fig.update_xaxes(title="recovery step", showgrid=False, fixedrange=True)
     fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)
     return _curve(fig, "Is the model learning again?", height=300)
+
+
+def _band(fig: go.Figure, band: dict | None, start: float, end: float, palette: Palette) -> None:
+    if band is None:
+        return
+    fig.add_scatter(
+        x=[start, end, end, start], y=[band["low"], band["low"], band["high"], band["high"]], fill="toself",
+        fillcolor=palette.intact, opacity=0.16, line=dict(width=0), mode="lines", hoverinfo="skip", showlegend=False,
+    )  # fmt: skip
+    fig.add_scatter(
+        x=[start, end], y=[band["mean"], band["mean"]], mode="lines", showlegend=False,
+        line=dict(color=palette.intact, width=1.5, dash="dash"), hovertemplate="intact model %{y:.4f}<extra></extra>",
+    )  # fmt: skip
 
 
 def _smoothed_by_stage(events: list[dict]) -> list[float]:

@@ -1,6 +1,7 @@
 """What happens without these blocks: numbers at once, pictures from the same seeds as soon as the engine has them."""
 
 import random
+from pathlib import Path
 
 import streamlit as st
 
@@ -37,7 +38,7 @@ def draw(result: dict, info: ModelInfo, drop: list[int], *, column_title: str) -
     key = st.session_state["asked_drop"][1]
     answer = jobs.drop_answer(key)
     waiting = answer is None or answer["state"] == "stale"
-    # a fragment inside the fragment: polls only while the engine is at it
+    # a fragment inside the fragment: looks again and again only while the engine is at it
     st.fragment(_answer, run_every=0.25 if waiting else None)(key, waiting, result, info, params, column_title)
     st.page_link(
         "views/prune.py", label=f"Drop {'it' if len(drop) == 1 else 'them'} for good and let the model recover →",
@@ -83,6 +84,7 @@ def _reshuffle() -> None:
 
 @one_line_errors
 def _answer(key: str, waiting: bool, result: dict, info: ModelInfo, params: dict, column_title: str) -> None:
+    """What is there of it: nothing yet, the pictures, or all."""
     answer = jobs.drop_answer(key)
     if waiting and answer is not None and answer["state"] != "stale":
         st.rerun()  # stops the polling
@@ -95,12 +97,19 @@ def _answer(key: str, waiting: bool, result: dict, info: ModelInfo, params: dict
             jobs.ask_drop(params)
             st.rerun()
         return
-    if answer is not None:
+    if answer is not None or _files(key, params):
         st.session_state["last_effect"] = (key, params)
     _gallery(key, info, params, answer)
     _numbers(result, params["drop"], answer)
     if answer is not None:
         _curve(result, params["drop"], answer, column_title)
+
+
+def _files(key: str, params: dict) -> list[tuple[Path, Path]]:
+    """The pictures with and without the blocks, in pairs; empty as long as one is missing."""
+    folder = jobs.workspace().previews / key
+    files = [(folder / f"intact_{i}.png", folder / f"pruned_{i}.png") for i in range(len(params["seeds"]))]
+    return files if all(file.exists() for pair in files for file in pair) else []
 
 
 def _numbers(result: dict, drop: list[int], answer: dict | None) -> None:
@@ -136,31 +145,37 @@ def _overall(result: dict, delta: list[float]) -> float:
 
 
 def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> None:
-    shown_key, shown = (key, params) if answer else st.session_state.get("last_effect", (None, None))
+    shown_key, shown = st.session_state.get("last_effect", (None, None))
     if shown_key is None or shown["model"] != params["model"]:
         _say_waiting()
         st.skeleton(height=260)
         return
-    folder = jobs.workspace().previews / shown_key
-    names = [f"{info.class_names[c]} · seed {s}" for c, s in zip(shown["classes"], shown["seeds"], strict=True)]
-    files = [(folder / f"intact_{i}.png", folder / f"pruned_{i}.png") for i in range(len(names))]
-    if not all(file.exists() for pair in files for file in pair):
+    files = _files(shown_key, shown)
+    if not files:
         st.warning("The pictures of this answer are gone from the workspace; ask for other seeds to draw them anew.")
         return
+    fresh = shown_key == key
+    without = f"without {', '.join(map(str, shown['drop']))}"
+    if fresh:
+        how_long = f"drawn in {answer['seconds']:.1f} s" if answer else "measuring …"
+        st.html(
+            '<p class="ep-legend"><span><i class="intact"></i>intact</span>'
+            f'<span><i class="pruned"></i>{without}, same seeds</span><span>{how_long}</span></p>'
+        )
+    else:
+        _say_waiting()
+    names = [f"{info.class_names[c]} · seed {s}" for c, s in zip(shown["classes"], shown["seeds"], strict=True)]
+    st.html(_pairs(files, names, without, fresh=fresh))
+
+
+@st.cache_data(max_entries=16, show_spinner=False)
+def _pairs(files: list[tuple[Path, Path]], names: list[str], without: str, *, fresh: bool) -> str:
+    """Kept, as it is drawn at every look while the next ones are made; pictures of one key never change."""
     pairs = [
         pictures.Pair(intact.read_bytes(), pruned.read_bytes(), name)
         for (intact, pruned), name in zip(files, names, strict=True)
     ]
-    without = f"without {', '.join(map(str, shown['drop']))}"
-    if answer:
-        st.html(
-            '<p class="ep-legend"><span><i class="intact"></i>intact</span>'
-            f'<span><i class="pruned"></i>{without}, same seeds</span>'
-            f"<span>drawn in {answer['seconds']:.1f} s</span></p>"
-        )
-    else:
-        _say_waiting()
-    st.html(pictures.pairs(pairs, names=("intact", without), css="eight" if answer else "eight old"))
+    return pictures.pairs(pairs, names=("intact", without), css="eight" if fresh else "eight old")
 
 
 def _say_waiting() -> None:

@@ -1,7 +1,9 @@
 """The heatmap with its bars, the strip to pick blocks from, and the downloads."""
 
+import numpy as np
 import pandas as pd
 import streamlit as st
+from plotly.colors import sample_colorscale
 
 from app import address, blocks, charts, effect, jobs
 from app.errors import one_line_errors
@@ -35,10 +37,10 @@ def _explore(run_id: str, result: dict, info: ModelInfo) -> None:
     )
     address.remember(block=",".join(map(str, drop)), timestep=st.session_state["timestep"] if drop else None)
     left, right = st.columns([1.38, 1], gap="large")
+    with right:  # first: the engine begins to draw while the charts are made here
+        effect.draw(result, info, drop, column_title=column_title(result, info))
     with left:
         _chart(run_id, result, drop, column_title(result, info))
-    with right:
-        effect.draw(result, info, drop, column_title=column_title(result, info))
 
 
 def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
@@ -73,17 +75,37 @@ def _scale(signed: bool, limit: float) -> str:
     )
 
 
-def draw_partial(result: dict) -> None:
-    """While columns still arrive: the same picture, nothing to click yet."""
-    limit = charts.natural_limit(result)
-    st.html(_scale(True, limit))
-    st.plotly_chart(
-        charts.heatmap(
-            result, signed=True, limit=limit, rows=list(range(len(result["blocks"]))),
-            column_title=VARIABLES[result["variable"]].column, palette=palette(),
-        ),
-        key="heatmap_partial", config=charts.CONFIG, alt="Heatmap so far",
-    )  # fmt: skip
+def draw_partial(result: dict | None, *, depth: int, num_columns: int) -> None:
+    """While columns still arrive: the same colours in plain boxes. They cost the browser a tenth of the chart, and the
+    browser may work on the cores that measure."""
+    limit = charts.natural_limit(result) if result else 1.0
+    delta = charts.matrix(result, "delta") if result else np.full((depth, num_columns), np.nan)
+    done = int(np.isfinite(delta[0]).sum())
+    shares = np.clip(delta / limit / 2 + 0.5, 0, 1)
+    boxes = "".join(f"<b>{block}</b>" + "".join(map(_box, row)) for block, row in enumerate(shares))
+    left, _ = st.columns(2, gap="large")  # where the finished one will be
+    with left:
+        st.html(
+            (_scale(True, limit) if result else "")
+            + f'<div role="img" aria-label="Heatmap so far, {done} of {num_columns} columns" class="ep-partial" '
+            f'style="grid-template-columns:2.5rem repeat({num_columns}, 1fr);'
+            f'grid-auto-rows:{charts.row_height(depth) - 2}px">{boxes}</div>' + _PARTIAL_CSS
+        )
+
+
+_PARTIAL_CSS = (
+    "<style>.ep-partial{display:grid;gap:2px}.ep-partial>i{background:var(--soft)}"
+    ".ep-partial>b{font-size:.75rem;font-weight:400;color:var(--muted);text-align:right;padding-right:.5rem}</style>"
+)
+
+
+def _box(share: float) -> str:
+    """A cell; empty where its column isn't there yet."""
+    return (
+        f'<i style="background:{sample_colorscale("RdBu_r", float(share))[0]}"></i>'
+        if np.isfinite(share)
+        else "<i></i>"
+    )
 
 
 def column_title(result: dict, info: ModelInfo) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from engine.errors import EngineError
 from engine.importance.config import CedConfig
-from engine.runs import queue
+from engine.runs import library, queue
 from engine.runs.store import Run, RunStatus, RunSummary, create_run, list_runs, open_run
 from engine.runs.workspace import Workspace, open_workspace, read_json
 
@@ -154,7 +154,8 @@ def ced_params(model: str, data: str, config: CedConfig) -> dict:
 
 def find_ced(params: dict) -> Run | None:
     """The newest run that was asked exactly this: done if there is one, else under way, else stopped."""
-    same = [found for found in summaries("ced") if params_of(found) == params]
+    since = opened_at(params["model"], params["data"])
+    same = [found for found in summaries("ced") if params_of(found) == params and found.created >= since]
     for states in (("done",), WAITING_STATES, RESUMABLE_STATES):
         for found in same:
             if found.state in states:
@@ -164,9 +165,11 @@ def find_ced(params: dict) -> Run | None:
 
 def latest_ced(model: str, data: str) -> Run | None:
     """The newest finished CED run of this model on this data, whatever its settings."""
+    since = opened_at(model, data)
     for found in summaries("ced"):
         params = params_of(found)
-        if found.state == "done" and (params.get("model"), params.get("data")) == (model, data):
+        asked = (params.get("model"), params.get("data")) == (model, data)
+        if asked and found.state == "done" and found.created >= since:
             return open_run(workspace(), found.id)
     return None
 
@@ -191,17 +194,83 @@ def _read_json(path: str, changed: int) -> dict:
 # --- previews ---
 
 
-def ask_drop(params: dict) -> str:
-    """Asks what the model does without these blocks; the answer is found under the key."""
-    client = st.session_state.setdefault("client", uuid.uuid4().hex)
-    key = queue.submit_preview(workspace(), "drop", params, client=client)
+def ask(kind: str, params: dict, *, client: str = "") -> str:
+    """Puts a question to the engine; the answer is found under the key. A newer question of the same ``client`` on
+    this page drops an older one that still waits."""
+    page = st.session_state.setdefault("client", uuid.uuid4().hex)
+    key = queue.submit_preview(workspace(), kind, params, client=page + client)
     if not queue.live_workers(workspace()):
         start_engine()
     return key
 
 
-def drop_answer(key: str) -> dict | None:
+def answer(key: str) -> dict | None:
     return queue.preview_result(workspace(), key)
+
+
+def preview_folder(key: str) -> Path:
+    """Where the pictures of an answer are."""
+    return workspace().previews / key
+
+
+def progress_of(key: str) -> dict:
+    """What a long answer has come to: ``{"message", "progress": 0 … 1}``, or nothing."""
+    try:
+        said = read_json(preview_folder(key) / "progress.json")
+    except EngineError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def ask_drop(params: dict) -> str:
+    """Asks what the model does without these blocks."""
+    opened = opened_at(params["model"], params["data"])
+    return ask("drop", {**params, "opened": opened} if opened else params)
+
+
+def drop_answer(key: str) -> dict | None:
+    return answer(key)
+
+
+# --- what was opened ---
+
+
+def opened_at(model: str, data: str) -> float:
+    """When the newer of the two came to mean what it means now: unix seconds, 0 for what never changes.
+
+    A name of the library may be forgotten and given to other files; results from before are not about these.
+    """
+    found = [library.read_entry(workspace(), kind, name) for kind, name in (("models", model), ("data", data))]
+    return max((float(entry.get("created") or 0.0) for entry in found if entry), default=0.0)
+
+
+def touch(kind: str, name: str) -> None:
+    """Moves a model or dataset to the top of those used recently; the bundled ones have no such place."""
+    if library.read_entry(workspace(), kind, name) is not None:
+        library.touch_entry(workspace(), kind, name)
+
+
+# --- taking a stage away ---
+
+
+def find_export(model: str, layout: str) -> Run | None:
+    """The newest export of this stage in this layout."""
+    params = {"model": model, "layout": layout}
+    found = next((found for found in summaries("export") if params_of(found) == params), None)
+    return found and open_run(workspace(), found.id)
+
+
+def start_export(model: str, layout: str) -> Run:
+    return start_run("export", title=f"Export of {model}, {layout}", params={"model": model, "layout": layout})
+
+
+def exported(run: Run) -> dict | None:
+    """What came of an export: layout, files, num_bytes, notes and path, below the run's folder: an archive, or a folder
+    where it is too large for one. None where it isn't there."""
+    if not (run.path / "export.json").exists():
+        return None
+    about = read_json(run.path / "export.json")
+    return about if (run.path / about["path"]).exists() else None
 
 
 # --- training figures ---

@@ -20,6 +20,8 @@ page = st.navigation(
         st.Page("views/prune.py", title="Prune", url_path="prune"),
         st.Page("views/compare.py", title="Compare", url_path="compare"),
         st.Page("views/runs.py", title="Runs", url_path="runs"),
+        st.Page("views/open_model.py", title="Open a model", url_path="open-model", visibility="hidden"),
+        st.Page("views/open_data.py", title="Open data", url_path="open-data", visibility="hidden"),
     ],
     position="top",
 )

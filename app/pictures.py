@@ -1,16 +1,22 @@
-"""Small pictures as HTML: always with alt text, enlarged without smoothing, inside the page (no extra requests)."""
+"""Small pictures as HTML: always with alt text, the smallest enlarged without smoothing, inside the page (no extra
+requests)."""
 
 import base64
 import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
 from PIL import Image
 
+from app import known
+from app.known import DataInfo
 from engine.data.bundled import bundled_data
+
+_SMOOTH_FROM = 64  # pixels; smaller pictures are shown pixel by pixel
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,13 @@ def data_uri(content: bytes) -> str:
 
 
 def img(content: bytes, alt: str, *, css: str = "") -> str:
-    return f'<img class="{css}" src="{data_uri(content)}" alt="{html.escape(alt, quote=True)}">'
+    css += " smooth" if _width(content) >= _SMOOTH_FROM else ""
+    return f'<img class="{css.strip()}" src="{data_uri(content)}" alt="{html.escape(alt, quote=True)}">'
+
+
+def _width(content: bytes) -> int:
+    """Of a PNG, in pixels."""
+    return int.from_bytes(content[16:20])
 
 
 def pairs(
@@ -61,13 +73,22 @@ def tiles(file: str, caption: str) -> str:
     )
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def class_thumbs(data: str, class_name: str, num: int) -> str:
+def class_thumbs(data: DataInfo, class_name: str, num: int) -> str:
     """The first images of one class."""
-    found = bundled_data(data)
-    chosen = np.flatnonzero(found.labels == found.class_names.index(class_name))[:num]
-    images = "".join(img(png(found.images[i]), f"{data}: {class_name}, image {i}") for i in chosen)
-    return f'<div class="ep-thumbs">{images}</div>'
+    shown = known.thumbnails(data, class_name, num)
+    if not shown:
+        return '<p class="ep-scale">no pictures kept</p>'
+    return thumbs([_content(picture) for picture in shown], f"{data.name}: {class_name}")
+
+
+def _content(picture: np.ndarray | Path) -> bytes:
+    return picture.read_bytes() if isinstance(picture, Path) else png(picture)
+
+
+def thumbs(contents: Sequence[bytes], alt: str, *, css: str = "") -> str:
+    """PNG files in rows of eight; ``css``: "four" for rows of four."""
+    images = "".join(img(content, f"{alt}, image {i}") for i, content in enumerate(contents))
+    return f'<div class="ep-thumbs {css}">{images}</div>'
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

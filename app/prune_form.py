@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import address, blocks, jobs
+from app import address, blocks, jobs, vote_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo
@@ -26,21 +26,67 @@ def plan(info: ModelInfo, data: str) -> dict:
     )  # fmt: skip
     st.html(f'<p class="ep-note">{_WAYS[way][1]}</p>')
     if way == "adaptive":
-        left, right = st.columns(2, gap="medium")
+        return _adaptive(info)
+    drop = _by_rank(info, data) if way == "rank" else _by_hand(info)
+    return {"drop": drop} if drop else {}
+
+
+def target(info: ModelInfo, plan: dict) -> str:
+    """What a plan ends at, in half a line."""
+    if plan.get("target_speedup"):
+        return f"{plan['target_speedup']:g}× fewer MACs"
+    return f"{info.depth} → {plan.get('target_depth') or info.depth - len(plan['drop'])} blocks"
+
+
+def num_left(info: ModelInfo, plan: dict) -> int:
+    """Blocks that stay; for a target speed-up at most, as everything outside the blocks costs too."""
+    if plan.get("target_speedup"):
+        return max(1, int(info.depth / plan["target_speedup"]))
+    return plan.get("target_depth") or info.depth - len(plan["drop"])
+
+
+def _adaptive(info: ModelInfo) -> dict:
+    goal = st.segmented_control(
+        "End at", ["a depth", "a speed-up"], default="a depth", key="goal", required=True,
+        help="A depth: so many blocks stay. A speed-up: blocks go until one pass takes so many times fewer "
+        "multiplications (MACs); how much faster that is on your machine is measured after each stage.",
+    )  # fmt: skip
+    left, middle, right = st.columns(3, gap="medium")
+    if goal == "a depth":
         depth = left.slider(
             "Blocks to keep", 1, info.depth - 1, max(1, info.depth * 2 // 3), key="target_depth",
             help="The depth to end at. Fewer blocks are faster and harder to recover.",
         )  # fmt: skip
-        stages = right.slider(
-            "Stages", 1, 6, min(3, info.depth - depth), key="num_stages",
-            help="Dropping happens in this many rounds; importance is measured afresh before each.",
+        plan = {"target_depth": depth}
+    else:
+        speedup = left.slider(
+            "Times fewer MACs", 1.1, float(min(8, info.depth - 1)), 1.5, 0.1, key="target_speedup",
+            help="MACs of the intact model over MACs of the pruned one, counted. At least this much is reached.",
         )  # fmt: skip
+        plan = {"target_speedup": speedup}
+    to_go = info.depth - num_left(info, plan)
+    plan["num_stages"] = middle.slider(
+        "Stages", 1, 6, min(3, max(1, to_go)), key="num_stages",
+        help="Dropping happens in this many rounds; importance is measured afresh before each.",
+    )  # fmt: skip
+    most = right.number_input(
+        "Most blocks in a stage", 0, info.depth - 1, 0, key="max_per_stage",
+        help="No stage drops more than this. 0 is no limit of your own: an even share of what is left, plus one.",
+    )  # fmt: skip
+    least = "at least " if goal == "a speed-up" else ""
+    st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
+    step = st.toggle(
+        "Stop at each decision and ask me", key="step",
+        help="The run rests after each vote: you see the candidates and go on, change what counts, or decide "
+        "otherwise. You can switch this on and off while the run goes on.",
+    )  # fmt: skip
+    with st.expander("What counts in the vote"):
         st.html(
-            blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{info.depth - depth} of these will go.</p>'
+            '<p class="ep-note">At each stage the engine ranks the candidates (drop 1 block, 2 blocks, …) by three '
+            "voters and adds up the ranks with these weights. The lowest sum wins.</p>"
         )
-        return {"target_depth": depth, "num_stages": stages}
-    drop = _by_rank(info, data) if way == "rank" else _by_hand(info)
-    return {"drop": drop} if drop else {}
+        weights = vote_table.weight_sliders(None, key="form_weight")
+    return plan | {"max_per_stage": int(most), "weights": weights} | ({"step": True} if step else {})
 
 
 def recovery(info: ModelInfo) -> dict:
@@ -50,7 +96,7 @@ def recovery(info: ModelInfo) -> dict:
     finetune = FinetuneConfig(
         num_steps=steps.number_input(
             "Steps", 0, 1_000_000, usual.num_steps, 50, key="num_steps", persist_state="session",
-            help="Training steps in all, shared out between the stages. 0 drops the blocks and doesn't train.",
+            help="Training steps after each stage's blocks went. 0 drops the blocks and doesn't train.",
         ),
         learning_rate=rate.number_input(
             "Learning rate", value=3e-4, format="%.1e", step=1e-4, key="learning_rate", persist_state="session",

@@ -1,20 +1,16 @@
-"""A pruning run on screen: where it is, what it decided and why, its loss and its pictures."""
+"""A pruning run on screen: where it is, what it rests at, its stages, its loss and its pictures."""
 
-import html
-from pathlib import PurePosixPath
+from typing import Any
 
 import streamlit as st
 
-from app import address, blocks, charts, jobs, metrics_table, pictures
+from app import address, blocks, decision, driving, jobs, metrics_table, recovery, stage_panel, stage_tree
 from app.address import model_info
-from app.errors import one_line_errors
-from app.style import palette
+from app.errors import one_line_errors, shown_as_one_line
 from engine.runs.store import Run, RunStatus, Stage
 
-_STATE_WORDS = {
-    "queued": "waiting", "running": "under way", "paused": "paused", "done": "finished", "failed": "failed",
-    "cancelled": "cancelled", "interrupted": "interrupted",
-}  # fmt: skip
+_MOVING_STATES = ("queued", "running")
+_LOOK_SECONDS = {True: 1.0, False: 4.0}  # at a run that moves, at one that rests: another tab may drive it
 
 
 def draw(run: Run) -> None:
@@ -23,59 +19,121 @@ def draw(run: Run) -> None:
     if new.button(
         "New pruning", width="stretch", help="Back to the form. This run goes on and stays on the runs page."
     ):
-        address.remember(run="new")
+        address.remember(run="new", stage=None)
         st.rerun()
-    waiting = run.status().state in jobs.WAITING_STATES
-    st.fragment(_watch, run_every=1.0 if waiting else None)(run.id, waiting)
-
-
-@one_line_errors
-def _watch(run_id: str, waiting: bool) -> None:
-    run = jobs.open_run(jobs.workspace(), run_id)
-    status = run.status()
-    if waiting and status.state not in jobs.WAITING_STATES:
-        st.rerun()
-    _state(run, status)
-    stages, events = run.stages(), jobs.train_events(run)
-    _strip(run, events, stages)
-    _training(run, events, status)
-    _decisions(events, stages)
+    moving = run.status().state in _MOVING_STATES
+    st.fragment(_watch, run_every=_LOOK_SECONDS[moving])(run.id, _signature(run))
+    stages = run.stages()
+    asked = driving.pending(run)
+    if asked:
+        decision.draw_pending(run, stages, asked)
+    with shown_as_one_line():
+        _stages(run, stages, asked)
+    if not moving:
+        with shown_as_one_line():
+            recovery.draw(run, jobs.train_events(run), stages)
     if len(stages) > 1:
         _outcome(run, stages)
 
 
-def _state(run: Run, status: RunStatus) -> None:
-    if status.state in jobs.WAITING_STATES:
-        if status.state == "queued":
-            st.info(jobs.waiting_line(run))
-        elif jobs.stalled(status):
-            st.warning(jobs.STALLED_LINE)
-        left, right = st.columns([5, 1], vertical_alignment="center")
-        words = " · ".join(
-            part for part in (status.phase, status.message, _eta(status.eta_seconds), _word(run, status)) if part
-        )
-        left.progress(min(1.0, max(0.0, status.progress)), text=words)
-        if right.button("Cancel", width="stretch", help="Stops at the next step. Finished stages are kept."):
-            jobs.cancel(run.id)
+def _signature(run: Run) -> tuple:
+    """Changes when more of the page must be drawn again than where the run is."""
+    decided = sum(event["event"] == "decision" for event in jobs.train_events(run))
+    return run.status().state, tuple(stage.number for stage in run.stages()), decided
+
+
+@one_line_errors
+def _watch(run_id: str, seen: tuple) -> None:
+    run = jobs.open_run(jobs.workspace(), run_id)
+    if _signature(run) != seen:
+        st.rerun()
+    status = run.status()
+    if status.state in _MOVING_STATES:
+        _moving(run, status)
+        recovery.draw(run, jobs.train_events(run), run.stages())
+    elif status.state == "paused":
+        _paused(run, status)
     elif status.state == "done":
-        left, right = st.columns([5, 1], vertical_alignment="center")
-        left.success("Finished. Every stage is kept and survives closing the browser.")
-        if right.button(
-            "Compare", type="primary", width="stretch", help="Opens the pictures and numbers, before and after."
-        ):
-            st.switch_page("views/compare.py", query_params={"run": run.id})
+        _done(run)
     else:
-        line = f"This run {'was ' if status.state != 'failed' else ''}{status.state}: {status.error or status.message}"
-        (st.error if status.state == "failed" else st.warning)(line)
-        if st.button("Resume", type="primary", help="Goes on from the last step saved, with the same result."):
-            jobs.resume(run.id)
+        _stopped(run, status)
+
+
+def _moving(run: Run, status: RunStatus) -> None:
+    if status.state == "queued":
+        st.info(jobs.waiting_line(run))
+    elif jobs.stalled(status):
+        st.warning(jobs.STALLED_LINE)
+    left, right = st.columns([4, 2], vertical_alignment="center")
+    stopping = "cancelling" if run.cancel_requested else "pausing" if driving.pausing(run) else ""
+    waiting = "waiting" if status.state == "queued" else ""
+    parts = (status.phase, status.message, _eta(status.eta_seconds), waiting, stopping)
+    left.progress(_share(status), text=" · ".join(part for part in parts if part))
+    with right.container(horizontal=True, horizontal_alignment="right"):
+        if st.button(
+            "Pause",
+            disabled=bool(stopping),
+            help="Saves where it is at the next step and rests; goes on exactly there.",
+        ):
+            driving.pause(run.id)
             st.rerun()
+        _cancel(run, disabled=run.cancel_requested)
 
 
-def _word(run: Run, status: RunStatus) -> str:
-    if run.cancel_requested:
-        return "cancelling"
-    return "" if status.state == "running" else _STATE_WORDS[status.state]
+def _paused(run: Run, status: RunStatus) -> None:
+    asked = driving.pending(run)
+    left, right = st.columns([3, 3], vertical_alignment="center")
+    words = "The vote is in: go on with it, or decide otherwise." if asked else status.message or "Paused."
+    left.progress(_share(status), text=f"paused · {words}")
+    with right.container(horizontal=True, horizontal_alignment="right"):
+        if not asked:
+            _go_on_buttons(run)
+        _cancel(run)
+
+
+def _go_on_buttons(run: Run) -> None:
+    stepping = driving.stepping(run)
+    after = "and stops at the next decision." if stepping else "and decides by itself, down to the target."
+    if st.button("Go on", type="primary", help=f"Goes on exactly where it rests, {after}"):
+        driving.go_on(run)
+        st.rerun()
+    if not driving.decides_by_itself(run):
+        return
+    if stepping and st.button("Run to the target", help="Goes on and doesn't stop at decisions any more."):
+        driving.go_on(run, step=False)
+        st.rerun()
+    if not stepping and st.button("Step", help="Goes on to the next decision, and stops at each one from now on."):
+        driving.go_on(run, step=True)
+        st.rerun()
+
+
+def _done(run: Run) -> None:
+    left, right = st.columns([5, 1], vertical_alignment="center")
+    left.success("Finished. Every stage is kept and survives closing the browser.")
+    if right.button(
+        "Compare", type="primary", width="stretch", help="Opens the pictures and numbers, before and after."
+    ):
+        st.switch_page("views/compare.py", query_params={"run": run.id})
+
+
+def _stopped(run: Run, status: RunStatus) -> None:
+    line = f"This run {'was ' if status.state != 'failed' else ''}{status.state}: {status.error or status.message}"
+    (st.error if status.state == "failed" else st.warning)(line)
+    if st.button("Resume", type="primary", help="Goes on from the last step saved, with the same result."):
+        driving.go_on(run)
+        st.rerun()
+
+
+def _cancel(run: Run, *, disabled: bool = False) -> None:
+    if st.button(
+        "Cancel", disabled=disabled, help="Stops at the next step. Finished stages are kept, and it can be resumed."
+    ):
+        jobs.cancel(run.id)
+        st.rerun()
+
+
+def _share(status: RunStatus) -> float:
+    return min(1.0, max(0.0, status.progress))
 
 
 def _eta(seconds: float | None) -> str:
@@ -84,109 +142,43 @@ def _eta(seconds: float | None) -> str:
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-def _strip(run: Run, events: list[dict], stages: list[Stage]) -> None:
-    """The blocks as they stand, and those that the stage under way takes out."""
+def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> None:
     if not stages:
         depth = model_info(run.params["model"]).depth
         shown = blocks.pruning_strip(depth, run.params.get("drop", []))
-    else:
-        shown = blocks.stage_strip(stages[0], stages[-1], next_drop=_next_drop(run, events, stages))
-    st.html(shown + blocks.legend(shown))
-
-
-def _next_drop(run: Run, events: list[dict], stages: list[Stage]) -> list[int]:
-    """Blocks that are decided on but whose stage isn't written yet."""
-    decisions = [event for event in events if event["event"] == "decision"]
-    if decisions and decisions[-1]["stage"] > stages[-1].number:
-        decision = decisions[-1]["decision"]
-        if decision["candidates"]:
-            return decision["candidates"][decision["chosen"]]["dropped"]
-    if len(stages) == 1:
-        return [stages[0].kept_blocks[place] for place in run.params.get("drop", [])]
-    return []
-
-
-def _training(run: Run, events: list[dict], status: RunStatus) -> None:
-    train = [event for event in events if event["event"] == "train"]
-    samples = [event for event in events if event["event"] == "samples"]
-    if not train and not samples:
-        if status.state == "running":
-            st.skeleton(height=240)
+        st.html(shown + blocks.legend(shown))
         return
-    left, right = st.columns(2, gap="large")
-    with left:
-        if train:
-            st.plotly_chart(
-                charts.loss_curve(train, palette=palette()), key="loss", config=charts.CONFIG,
-                alt="Training loss over recovery steps",
-            )  # fmt: skip
-            last = train[-1]
-            st.html(
-                f'<p class="ep-note">Step {last["step"]} of {last["num_steps"]} in stage {last["stage"]} · loss '
-                f"{last['loss']:.4f} · {last['images_per_second']:.0f} images/s · rate {last['learning_rate']:.1e}</p>"
-            )
-    with right:
-        if samples:
-            _samples(run, samples)
+    st.subheader("Stages", anchor=False)
+    room = st.container()
+    stage = stage_panel.pick(stages)
+    shown = stage_tree.tree(stages, chosen=stage.number, coming=_coming(run, stages, asked))
+    room.html(shown + blocks.legend(shown))
+    stage_panel.draw(run, stages, stage)
 
 
-def _samples(run: Run, samples: list[dict]) -> None:
-    st.html('<p class="ep-question">What does it draw, step by step?</p>')
-    names = [f"stage {event['stage']} · step {event['step']}" for event in samples]
-    follow = "newest"
-    chosen = follow
-    if len(names) > 1:
-        chosen = st.select_slider(
-            "Pictures at", [*names, follow], value=follow, key=f"samples_{run.id}",
-            help="The same seeds at each look. 'newest' follows the training.",
-        )  # fmt: skip
-    place = names.index(chosen) if chosen in names else -1
-    file = run.path / "progress" / PurePosixPath(samples[place]["picture"]).name
-    if file.exists():
-        st.html(pictures.tiles(str(file), f"Drawn at {names[place]}, the same seeds each time"))
+def _coming(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The stage under way, as far as it is known what goes."""
+    state = run.status().state
+    if state == "done":
+        return None
+    if asked:
+        return {**asked, "drop": driving.choice_of(asked["record"])["drop"], "words": "waits for your decision"}
+    events = [event for event in jobs.train_events(run) if event["event"] == "decision"]
+    if not events or events[-1]["stage"] <= stages[-1].number:
+        return None
+    last = events[-1]
+    parent = last.get("parent", stages[-1].number)
+    drop = driving.choice_of(last["decision"])["drop"] or _beforehand(run, stages)
+    return {
+        "number": last["stage"],
+        "parent": parent,
+        "drop": drop,
+        "words": "under way" if state in _MOVING_STATES else state,
+    }
 
 
-def _decisions(events: list[dict], stages: list[Stage]) -> None:
-    """Of finished stages and of the one under way."""
-    decisions = {stage.number: stage.info["decision"] for stage in stages if stage.info.get("decision")}
-    decisions |= {event["stage"]: event["decision"] for event in events if event["event"] == "decision"}
-    for number, decision in sorted(decisions.items()):
-        if not decision["candidates"]:
-            st.html(f'<p class="ep-note">Stage {number}: {html.escape(decision["reason"])}</p>')
-            continue
-        with st.expander(f"Stage {number}: {decision['reason']}", expanded=len(decisions) == 1):
-            st.html(_decision_table(decision))
-
-
-def _decision_table(decision: dict) -> str:
-    weights, rows = decision["weights"], ""
-    for index, candidate in enumerate(decision["candidates"]):
-        ranks = candidate.get("ranks") or {}
-        cells = [
-            str(candidate["num_dropped"]),
-            ", ".join(map(str, candidate["dropped"])) or "none",
-            _cell(candidate.get("macs"), 1e6, "M"), _place(ranks, "cost"),
-            _cell(candidate.get("ntk"), 1, ""), _place(ranks, "ntk"),
-            _cell(candidate.get("zico"), 1, ""), _place(ranks, "zico"),
-            _cell(candidate.get("total"), 1, ""),
-        ]  # fmt: skip
-        css = ' class="chosen"' if index == decision["chosen"] else ""
-        rows += f"<tr{css}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
-    heads = ["drops", "blocks", "MACs", "rank", "NTK condition", "rank", "ZiCo", "rank", "vote"]
-    note = " · ".join(f"{name} counts {weight:g}" for name, weight in weights.items())
-    return (
-        '<div class="ep-scroll"><table class="ep-table"><tr>' + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"
-        f'{rows}</table></div><p class="ep-note">Each candidate is ranked by cost, by trainability (NTK condition '
-        f"number, smaller is better) and by expressiveness (ZiCo, larger is better); {note}. The lowest vote wins.</p>"
-    )
-
-
-def _cell(value: float | None, unit: float, name: str) -> str:
-    return "–" if value is None else f"{value / unit:.4g} {name}".strip()
-
-
-def _place(ranks: dict, name: str) -> str:
-    return f"{ranks[name]:g}" if name in ranks else "–"
+def _beforehand(run: Run, stages: list[Stage]) -> list[int]:
+    return [stages[0].kept_blocks[place] for place in run.params.get("drop", [])] if len(stages) == 1 else []
 
 
 def _outcome(run: Run, stages: list[Stage]) -> None:

@@ -11,6 +11,7 @@ _PAGES = {
     "ced": ("views/importance.py", "Open the heatmap"),
     "prune": ("views/prune.py", "Open the run"),
     "evaluate": ("views/compare.py", "Open in compare"),
+    "export": ("views/compare.py", "Download it in compare"),
 }
 
 
@@ -34,6 +35,9 @@ def _links(run: Run) -> None:
     where = {"run": run.id}
     if run.kind == "ced":
         where = {"model": run.params["model"], "data": run.params["data"], "variable": run.params["config"]["variable"]}
+    elif run.kind == "export":
+        parent, _, number = str(run.params["model"]).partition("@")
+        where = {"run": parent, "stage": number}
     st.page_link(file, label=label, query_params=where, help="Opens the page that shows this run.")
     if run.kind == "prune" and run.stages():
         st.page_link("views/compare.py", label="Compare", query_params=where, help="Before and after, same seeds.")

@@ -18,6 +18,9 @@ _HOME = {
     "load_data": "engine.data",
     "compute_ced": "engine.importance.ced",
     "CedConfig": "engine.importance.config",
+    "compute_criteria": "engine.importance.criteria",
+    "CriteriaConfig": "engine.importance.config",
+    "score_candidates": "engine.pruning.proxies",
     "keep_blocks": "engine.pruning.surgery",
     "drop_blocks": "engine.pruning.surgery",
     "prune_progressively": "engine.pruning.progressive",
@@ -29,6 +32,9 @@ _HOME = {
     "Protocol": "engine.evaluation.protocol",
     "evaluate": "engine.evaluation.evaluate",
     "measure_efficiency": "engine.evaluation.efficiency",
+    "export": "engine.models.export:export_model",
+    "run_arena": "engine.arena.arena",
+    "ArenaConfig": "engine.arena.config",
     "EngineError": "engine.errors",
 }
 __all__ = sorted(_HOME)
@@ -37,4 +43,5 @@ __all__ = sorted(_HOME)
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'engine' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    module, _, own_name = _HOME[name].partition(":")
+    return getattr(import_module(module), own_name or name)

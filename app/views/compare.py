@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import address, blocks, charts, gallery, jobs, metrics_table
+from app import address, blocks, charts, gallery, jobs, metrics_table, take_away
 from app.style import palette
 from engine.evaluation.report import render_report
 from engine.runs.store import Run, Stage
@@ -38,6 +38,7 @@ def page() -> None:
         st.html(metrics_table.headline(before, after, depths=depths, intact=first.number == min(stages)))
     gallery.draw(first, second)
     _numbers(run, stages, first, second)
+    take_away.draw(run, second)
 
 
 def _two_stages(stages: dict[int, Stage]) -> tuple[Stage, Stage]:

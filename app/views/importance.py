@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import address, charts, heatmap, jobs
+from app import address, heatmap, jobs
 from app.errors import one_line_errors
 from engine.importance.config import CONDITIONS, ESTIMATORS, VARIABLES, CedConfig
 from engine.models.bundled import ModelInfo
@@ -90,7 +90,7 @@ def _empty(params: dict) -> None:
         st.rerun()
 
 
-@st.fragment(run_every=1.5)  # drawing it takes processor time from the measurement itself
+@st.fragment(run_every=1.0)
 @one_line_errors
 def _watch(run_id: str, info: ModelInfo) -> None:
     run = jobs.open_run(jobs.workspace(), run_id)
@@ -105,11 +105,8 @@ def _watch(run_id: str, info: ModelInfo) -> None:
     left.progress(min(1.0, max(0.0, status.progress)), text=status.message or "measuring, column by column")
     if right.button("Cancel", width="stretch", help="Stops at the next column."):
         jobs.cancel(run_id)
-    partial = jobs.ced_result(run)
-    if partial is not None:
-        heatmap.draw_partial(partial)
-    else:
-        st.skeleton(height=info.depth * charts.row_height(info.depth) + 60)
+    num_columns = run.params.get("config", {}).get("timesteps", CedConfig.timesteps)
+    heatmap.draw_partial(jobs.ced_result(run), depth=info.depth, num_columns=num_columns)
 
 
 def _stopped(run: Run, params: dict) -> None:

@@ -1,14 +1,13 @@
-"""Model & data: what the bundled models and datasets are, before anything is done to them."""
+"""Model & data: what the models and datasets are, bundled or opened, before anything is done to them."""
 
 import html
 
 import streamlit as st
 
-from app import address, blocks, charts, pictures
-from app.style import palette
-from engine.data.bundled import bundled_data
-from engine.data.dataset import Data
+from app import address, blocks, data_check, jobs, known, opening, pictures
+from app.known import DataInfo
 from engine.models.bundled import ModelInfo
+from engine.runs import library
 
 _PROCESS = {
     "diffusion": "Diffusion (DiT): learns to tell the noise in a picture",
@@ -16,16 +15,25 @@ _PROCESS = {
 }
 
 
+_MOST_CLASSES = 40
+
+
 def page() -> None:
     st.title("Model & data", anchor=False)
     left, right = st.columns(2, gap="large")
     with left:
         info = address.choose_model("model_data")
+        st.page_link("views/open_model.py", label="Open a model of your own →",
+                     help="A DiT or SiT checkpoint, safetensors, or a diffusers folder.")  # fmt: skip
         _model(info)
     with right:
-        data = bundled_data(address.choose_data("model_data", info))
+        data = known.dataset(address.choose_data("model_data", info))
+        st.page_link("views/open_data.py", label="Open data of your own →",
+                     help="A folder of images, an archive, arrays, or Parquet.")  # fmt: skip
         _data(data)
-    _do_they_fit(info, data)
+    words = known.how_they_fit(info, data.class_names, data.name)
+    if words:
+        st.info(words)
     with st.container(horizontal=True):
         chosen = {"model": info.name, "data": data.name}
         st.page_link("views/importance.py", label="See its blocks →", query_params=chosen,
@@ -49,12 +57,18 @@ def _model(info: ModelInfo) -> None:
         "parameters in blocks": _parameters(info),
     }
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{_PROCESS[info.process]}.</p>')
-    st.html(_facts(facts))
-    st.html(
-        f'<p class="ep-note">Learned from <b>{html.escape(info.trained_on)}</b>'
-        + (f", starting from <b>{html.escape(info.parent)}</b>" if info.parent else "")
-        + f". Draws: {html.escape(', '.join(info.class_names))}.</p>"
-    )
+    st.html(opening.facts(facts))
+    opened = library.read_entry(jobs.workspace(), "models", info.name)
+    origin = f"Learned from <b>{html.escape(info.trained_on)}</b>"
+    if opened is not None:
+        origin = f"Read from <code>{html.escape(opened['ref'])}</code>"
+    elif info.parent:
+        origin += f", starting from <b>{html.escape(info.parent)}</b>"
+    shown = ", ".join(info.class_names[:_MOST_CLASSES])
+    shown += f" and {len(info.class_names) - _MOST_CLASSES} more" if len(info.class_names) > _MOST_CLASSES else ""
+    st.html(f'<p class="ep-note">{origin}. Draws: {html.escape(shown)}.</p>')
+    if opened is not None:
+        _rename("models", info.name, info.class_names)
 
 
 def _parameters(info: ModelInfo) -> str:
@@ -63,45 +77,33 @@ def _parameters(info: ModelInfo) -> str:
     return f"{(18 * width * width + 15 * width) * depth / 1e6:.1f} M"
 
 
-def _data(data: Data) -> None:
-    st.plotly_chart(
-        charts.class_counts(data.class_counts(), palette=palette()), config=charts.CONFIG, key="counts",
-        alt=f"Number of images of each class in {data.name}",
-    )  # fmt: skip
-    st.html(_facts({"images": f"{len(data):,}", "size": "{1} × {0} px".format(*data.images.shape[1:3]),
-                    "classes": len(data.class_names)}))  # fmt: skip
+def _data(data: DataInfo) -> None:
+    data_check.class_chart(dict(data.counts), name=data.name)
+    st.html(opening.facts({"images": f"{data.num_images:,}", "size": data.size, "classes": len(data.class_names)}))
     st.html(f'<p class="ep-note">{html.escape(data.about)}</p>')
+    if not data.bundled:
+        _rename("data", data.name, data.class_names)
 
 
-def _do_they_fit(info: ModelInfo, data: Data) -> None:
-    if data.class_names == info.class_names:
-        return
-    st.info(
-        f"{data.name} has other classes ({_few(data.class_names)}) than {info.name} was trained on "
-        f"({_few(info.class_names)}). In recovery the label table is made afresh and every other weight is kept; "
-        "scores before any adaptation use the null class, that is, no class at all."
-    )
+def _rename(kind: str, name: str, class_names: tuple[str, ...]) -> None:
+    names = opening.class_names_field(kind, list(class_names), offers={}, key=name)
+    if names is not None and names != class_names and st.button(
+        "Save the names", key=f"rename_{kind}", help="Other words for the same classes. The files aren't touched.",
+    ):  # fmt: skip
+        library.rename_classes(jobs.workspace(), kind, name, list(names))
+        st.rerun()
 
 
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" … {names[-1]}" if len(names) > 3 else "")
-
-
-def _classes(data: Data) -> None:
+def _classes(data: DataInfo) -> None:
     st.subheader(f"What {data.name} looks like", anchor=False)
-    for start in range(0, len(data.class_names), 2):
-        row = zip(st.columns(2, gap="large"), data.class_names[start : start + 2], strict=False)
+    pictured = data.class_names if data.bundled else [name for name in data.class_names if data.thumbnails.get(name)]
+    if not pictured:
+        st.html('<p class="ep-note">No pictures were kept of this dataset; open it again to look at it.</p>')
+    for start in range(0, len(pictured), 2):
+        row = zip(st.columns(2, gap="large"), pictured[start : start + 2], strict=False)
         for column, name in row:
             column.html(f'<p class="ep-note" style="margin-bottom:.3rem"><b>{html.escape(name)}</b></p>'
-                        + pictures.class_thumbs(data.name, name, 8))  # fmt: skip
-
-
-def _facts(facts: dict) -> str:
-    return (
-        '<dl class="ep-facts">'
-        + "".join(f"<div><dt>{name}</dt><dd>{html.escape(str(value))}</dd></div>" for name, value in facts.items())
-        + "</dl>"
-    )
+                        + pictures.class_thumbs(data, name, 8))  # fmt: skip
 
 
 page()

@@ -4,9 +4,10 @@ import streamlit as st
 
 from app import address, jobs, prune_form, prune_watch
 from app.errors import show
-from engine.errors import EngineError
+from engine.errors import EngineError, InputError
 from engine.models.bundled import ModelInfo
 from engine.pruning.config import PruneConfig
+from engine.runs.progress import config_from
 from engine.runs.store import Run
 
 
@@ -34,7 +35,10 @@ def _run_on_screen() -> Run | None:
         return None
     if asked:
         try:
-            return jobs.open_run(jobs.workspace(), asked)
+            run = jobs.open_run(jobs.workspace(), asked)
+            if run.kind != "prune":
+                raise InputError(f"{asked} is a run of kind {run.kind}, not a pruning; the runs page opens it")
+            return run
         except EngineError as error:
             show(str(error))
             address.remember(run="new")
@@ -44,29 +48,29 @@ def _run_on_screen() -> Run | None:
 
 def _start(info: ModelInfo, data: str, plan: dict, recovery: dict) -> None:
     if plan:
-        drop = tuple(plan.get("drop", ()))
-        PruneConfig(
-            drop=drop, target_depth=plan.get("target_depth"), num_stages=plan.get("num_stages", 1)
-        ).check_against(info.depth)
-        num_left = plan.get("target_depth") or info.depth - len(drop)
-        st.html(f'<p class="ep-say">{_summary(info, num_left, recovery["finetune"]["num_steps"])}</p>')
+        config_from(PruneConfig, {key: value for key, value in plan.items() if key != "step"}).check_against(info.depth)
+        st.html(f'<p class="ep-say">{_summary(info, plan, recovery["finetune"]["num_steps"])}</p>')
     else:
         st.html('<p class="ep-note">Choose at least one block to drop; then you can start.</p>')
     if st.button(
         "Start pruning", type="primary", disabled=not plan,
-        help="Queues the run. It goes on when you close the browser, and you can cancel it at any step.",
+        help="Queues the run. It goes on when you close the browser, and you can pause or cancel it at any step.",
     ):  # fmt: skip
-        title = f"{info.name} on {data}: {info.depth} → {num_left} blocks"
+        title = f"{info.name} on {data}: {prune_form.target(info, plan)}"
         run = jobs.start_run("prune", title=title, params={"model": info.name, "data": data, **plan, **recovery})
         address.remember(run=run.id)
         st.rerun()
 
 
-def _summary(info: ModelInfo, num_left: int, num_steps: int) -> str:
-    words = (
-        f"<b>{info.depth} → {num_left} blocks</b>: at most {info.depth / num_left:.2f}× faster, "
-        f"then {num_steps} steps of recovery"
-    )
+def _summary(info: ModelInfo, plan: dict, steps_of_stage: int) -> str:
+    left = prune_form.num_left(info, plan)
+    num_steps = steps_of_stage * plan.get("num_stages", 1)
+    words = f"<b>{prune_form.target(info, plan)}</b>: "
+    if plan.get("target_speedup"):
+        words += f"{left} of {info.depth} blocks stay, or fewer, "
+    else:
+        words += f"at most {info.depth / left:.2f}× faster, "
+    words += f"then {num_steps:,} steps of recovery" + (" in all" if num_steps > steps_of_stage else "")
     rate = jobs.seconds_per_step(info.name)
     if rate is None:
         return words + ". How long a step takes on this machine shows after the first ones."

@@ -11,7 +11,7 @@ from app.errors import one_line_errors
 from engine.runs.store import RunSummary
 
 _ROWS = 50
-_KINDS = {"ced": "importance", "prune": "pruning", "evaluate": "evaluation", "": "unreadable"}
+_KINDS = {"ced": "importance", "prune": "pruning", "evaluate": "evaluation", "export": "export", "": "unreadable"}
 
 
 def page() -> None:

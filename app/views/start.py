@@ -33,6 +33,16 @@ def page() -> None:
         for place, info in zip(st.columns(2, gap="medium"), models[start : start + 2], strict=False):
             with place.container(border=True, height="stretch"):
                 _card(info)
+    _own()
+
+
+def _own() -> None:
+    st.subheader("Or open your own", anchor=False)
+    with st.container(horizontal=True):
+        st.page_link("views/open_model.py", label="Open a model →",
+                     help="A DiT or SiT checkpoint, safetensors, or a diffusers folder.")  # fmt: skip
+        st.page_link("views/open_data.py", label="Open data →",
+                     help="A folder of images, an archive, arrays, or Parquet.")  # fmt: skip
 
 
 def _card(info: ModelInfo) -> None:

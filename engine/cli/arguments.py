@@ -49,6 +49,7 @@ def protocol_of(args: argparse.Namespace) -> Protocol:
         sampler=args.sampler,
         num_steps=args.num_steps,
         cfg_scale=args.cfg_scale,
+        guided_channels=None if args.guide_all_channels else Protocol.guided_channels,
         features=getattr(args, "features", "demo-cnn"),
         seed=args.seed,
         device=args.device,

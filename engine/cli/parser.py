@@ -99,4 +99,5 @@ def _sampling(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--sampler", default="", help="ddim, ddpm, dpm++ (DiT); euler, heun (SiT)")
     sub.add_argument("--num-steps", type=int, default=Protocol.num_steps, help="sampling steps")
     sub.add_argument("--cfg-scale", type=float, default=Protocol.cfg_scale)
+    sub.add_argument("--guide-all-channels", action="store_true", help="not three of them, as the official code does")
     sub.add_argument("--seed", type=int, default=0)

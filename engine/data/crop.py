@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from engine.data.dataset import Images
+
 
 def centre_crop(picture: Image.Image, side: int) -> np.ndarray:
     """An RGB picture of any size -> uint8 (side, side, 3).
@@ -26,7 +28,7 @@ def centre_crop(picture: Image.Image, side: int) -> np.ndarray:
 class ResizedImages:
     """Pictures of one size, read at another."""
 
-    images: np.ndarray  # uint8 (N, H, W, 3)
+    images: np.ndarray | Images  # uint8 (N, H, W, 3)
     side: int
 
     @property

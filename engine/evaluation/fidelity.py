@@ -16,7 +16,7 @@ from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-from engine.data.dataset import Data
+from engine.data.dataset import Data, Images
 from engine.errors import InputError
 from engine.evaluation.demo_cnn import SIDE
 from engine.evaluation.features import extract, extract_all, load_features, weights_hash
@@ -27,6 +27,7 @@ MIN_IMAGES = 8
 MIN_PER_CLASS = 10  # images of a class that are resampled among themselves
 NUM_SPLITS = 5  # random splits of the data that the noise floor is averaged over
 _KID_SUBSETS, _KID_SUBSET_SIZE = 100, 100
+_PICTURES_READ = 1024  # of the data at a time; a multiple of what the extractor takes
 _Z = 1.6448536269514722  # 95th percentile of the normal distribution, for 90 % intervals
 
 
@@ -110,12 +111,13 @@ def evaluate_fidelity(
 ) -> Fidelity:
     """Measures generated images against ``data``; ``cache`` is a folder for the features of the data.
 
-    Raises InputError for too few images or labels that the data hasn't.
+    Raises InputError for too few images, labels that the data hasn't or data without pictures, AssetError where a
+    picture can't be read.
     """
     _check(images, labels, data)
     extractor = load_features(features, device=device)
     generated, logits = extract_all(extractor, images)
-    reference = _reference_features(extractor, data, cache)
+    reference = _reference_features(extractor, data, images.shape[1], cache)
     rng = np.random.default_rng(seed)
 
     reference_statistics = _statistics(reference)
@@ -154,26 +156,44 @@ def _check(images: np.ndarray, labels: np.ndarray, data: Data) -> None:
         raise InputError(
             f"{len(images)} images against {len(data)} of {data.name} are too few; take at least {MIN_IMAGES} of each"
         )
+    if data.images is None:
+        raise InputError(
+            f"{data.name} holds encoded pictures only; fidelity is measured against pictures: open these too"
+        )
     if labels.min() < 0 or labels.max() >= len(data.class_names):
         raise InputError(
             f"labels go from {labels.min()} to {labels.max()}, but {data.name} has {len(data.class_names)} classes"
         )
 
 
-def _reference_features(extractor: FeatureExtractorBase, data: Data, cache: Path | None) -> np.ndarray:
+def _reference_features(extractor: FeatureExtractorBase, data: Data, side: int, cache: Path | None) -> np.ndarray:
+    """Features of the data's pictures: of an array as they are, of files as they look at the generated images' side."""
+    pictures, at_side = data.images, ""
+    if not isinstance(pictures, np.ndarray):
+        pictures, at_side = data.at(side).images, f"-{side}"
     if cache is None:
-        return extract(extractor, data.images)
-    file = cache / f"features-{extractor.get_name()}-{weights_hash()}-{data.content_hash}.npz"
+        return _extract_in_parts(extractor, pictures)
+    content_hash = data.pictures_hash or data.content_hash
+    file = cache / f"features-{extractor.get_name()}-{weights_hash()}-{content_hash}{at_side}.npz"
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return arrays["features"]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not there yet, or damaged: made anew
-        features = extract(extractor, data.images)
+        features = _extract_in_parts(extractor, pictures)
     cache.mkdir(parents=True, exist_ok=True)
     content = io.BytesIO()
     np.savez(content, features=features)
     write_bytes_atomically(file, content.getvalue())
     return features
+
+
+def _extract_in_parts(extractor: FeatureExtractorBase, pictures: np.ndarray | Images) -> np.ndarray:
+    """Pictures may be more than the memory holds: so many at a time are read."""
+    parts = [
+        extract(extractor, pictures[start : start + _PICTURES_READ])
+        for start in range(0, len(pictures), _PICTURES_READ)
+    ]
+    return np.concatenate(parts)
 
 
 def _statistics(features: np.ndarray) -> dict[str, np.ndarray]:

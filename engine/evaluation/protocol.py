@@ -11,6 +11,7 @@ class Protocol:
     sampler: str = ""  # "" takes the process's default: ddim or euler
     num_steps: int = 20  # sampling steps
     cfg_scale: float = 2.0  # classifier-free guidance; 1 is without
+    guided_channels: int | None = 3  # of the latent, as the official DiT and SiT do it; None guides all of them
     features: str = "demo-cnn"
     seed: int = 0
     device: str = "cpu"
@@ -24,13 +25,17 @@ class Protocol:
         if not 0 <= self.cfg_scale <= 30:
             raise InputError(f"cfg_scale {self.cfg_scale} is out of range 0 … 30; 1 is without guidance")
 
+        if self.guided_channels is not None and self.guided_channels < 1:
+            raise InputError(f"guided_channels {self.guided_channels}: at least 1, or none for all of them")
+
     def differences(self, other: "Protocol") -> list[str]:
         """Names of the fields in which two protocols differ; empty where numbers may be compared."""
         mine, theirs = asdict(self), asdict(other)
         return [field.name for field in fields(self) if mine[field.name] != theirs[field.name]]
 
     def label(self) -> str:
-        guidance = "no guidance" if self.cfg_scale == 1 else f"cfg {self.cfg_scale:g}"
+        channels = "all" if self.guided_channels is None else f"{self.guided_channels}"
+        guidance = "no guidance" if self.cfg_scale == 1 else f"cfg {self.cfg_scale:g} on {channels} channels"
         return (
             f"{self.num_images} images · {self.sampler or 'default sampler'} {self.num_steps} steps · {guidance} · "
             f"seed {self.seed} · {self.features} · {self.device} {self.precision}"

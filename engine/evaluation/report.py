@@ -148,8 +148,8 @@ def _candidates(decision: dict) -> str:
         cells = (
             f"{candidate['num_dropped']}<small>{', '.join(map(str, candidate['dropped'])) or 'none'}</small>",
             f"{_si(candidate['macs'])}<small>rank {ranks['cost']:g}</small>",
-            f"{candidate['ntk']:.4g}<small>rank {ranks['ntk']:g}</small>",
-            f"{candidate['zico']:.4g}<small>rank {ranks['zico']:g}</small>",
+            f"{_figure(candidate['ntk'])}<small>rank {ranks['ntk']:g}</small>",
+            f"{_figure(candidate['zico'])}<small>rank {ranks['zico']:g}</small>",
             f"{1000 * candidate['seconds_per_step']:.1f} ms",
             f"{candidate['total']:g}",
         )
@@ -157,6 +157,11 @@ def _candidates(decision: dict) -> str:
         rows.append(f"<tr{chosen}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     head = f"<tr><th>blocks dropped</th>{heads}<th>one forward, measured</th><th>weighted ranks</th></tr>"
     return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+
+
+def _figure(value: float | None) -> str:
+    """A score that isn't finite is written as null and ranks last."""
+    return "–" if value is None else f"{value:.4g}"
 
 
 _VOTERS = (("cost", "MACs"), ("ntk", "NTK condition number"), ("zico", "ZiCo"))

@@ -57,7 +57,10 @@ def draw(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Proto
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     noise = torch.stack([torch.randn(model.config.latent_shape, generator=g) for g in generators])
     network = guided(
-        model.network, null_class=model.config.null_class, cfg_scale=protocol.cfg_scale, num_guided_channels=None
+        model.network,
+        null_class=model.config.null_class,
+        cfg_scale=protocol.cfg_scale,
+        num_guided_channels=protocol.guided_channels,
     )
     y = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(model.device)
     with torch.inference_mode():

@@ -2,20 +2,25 @@
 
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
 from engine.data.dataset import Data
+from engine.importance.columns import Column
 from engine.importance.config import CedConfig
-from engine.importance.entropy import bootstrap_counts
+from engine.importance.entropy import bootstrap_counts, expected_error, too_few_samples
+from engine.importance.streams import parts_of
 from engine.models.model import Model
 
 
 @dataclass(frozen=True, kw_only=True)
 class CedResult:
-    """``delta`` and the like are [N][K] nested lists: N blocks, K columns; None for columns not done yet."""
+    """``delta`` and the like are [N][K] nested lists: N rows, K columns; None for columns not done yet.
+
+    A row is a block, or with granularity "branch" one of a block's two branches: 2N rows, named by ``labels``.
+    """
 
     model: str
     data: str
@@ -23,7 +28,7 @@ class CedResult:
     estimator: str
     condition: str
     protocol: dict
-    blocks: list[int]
+    blocks: list[int]  # rows, by number
     timesteps: list[float]  # for "samples": numbers of the sampling steps, 1 … K
     entropy: list[float | None]
     entropy_without: list[list[float | None]]
@@ -36,14 +41,29 @@ class CedResult:
     ci_high: list[float]
     rank_low: list[int]
     rank_high: list[int]
-    order: list[int]  # blocks, least important first
+    order: list[int]  # rows, least important first
     confidence: float
     seconds: float
     warnings: list[str]
     note: str
+    labels: list[str] = field(default_factory=list)  # of the rows: "3", or "3 attn" and "3 mlp"
+    entropy_error: float | None = None  # nats per dimension that the estimator may be off, see entropy.py
+    greedy: list[dict] | None = None  # order "greedy": the removals, see greedy.py
+    racing: dict | None = None  # method "racing": what was spent, see racing.py
+
+    def __post_init__(self) -> None:
+        if not self.labels:  # results of before there were branches
+            object.__setattr__(self, "labels", [str(block) for block in self.blocks])
 
     def as_dict(self) -> dict:
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CedColumn:
+    column: int  # columns done
+    num_columns: int
+    result: CedResult  # what is known so far
 
 
 class CedTable:
@@ -51,6 +71,7 @@ class CedTable:
 
     def __init__(self, model: Model, data: Data, config: CedConfig, note: str) -> None:
         self.model, self.data, self.config, self.note = model, data, config, note
+        self.parts = parts_of(model.network, config.granularity)
         generator = torch.Generator().manual_seed(config.seed)
         self.counts = bootstrap_counts(config.samples, config.num_bootstrap, generator)
         self.timesteps: list[float] = []
@@ -62,40 +83,43 @@ class CedTable:
     def num_done(self) -> int:
         return len(self.timesteps)
 
-    def add(self, timestep: float, entropies: Tensor, output_mse: Tensor) -> None:
-        """One column: entropies (N+1, 1+R) under every row of ``counts``, output_mse (N,)."""
-        self.timesteps.append(timestep)
+    def add(self, column: Column, entropies: Tensor) -> None:
+        """One column with its entropies (N+1, 1+R) under every row of ``counts``."""
+        streams = column.streams
+        self.timesteps.append(column.timestep)
         self.entropies.append(entropies)
-        self.output_mse.append(output_mse)
+        self.output_mse.append(torch.stack([(stream - streams[0]).square().mean() for stream in streams[1:]]))
 
     def result(self) -> CedResult:
         entropy = torch.stack(self.entropies, dim=1)  # (N+1, K done, 1+R)
-        delta = entropy[1:] - entropy[:1]  # (N, K done, 1+R)
-        overall = delta[:, -1].abs() if self.config.variable == "samples" else delta.abs().mean(1)  # (N, 1+R)
+        return self.result_of(entropy, entropy[1:] - entropy[:1], torch.stack(self.output_mse, dim=1))
+
+    def result_of(self, entropy: Tensor, delta: Tensor, output_mse: Tensor, **more) -> CedResult:
+        """entropy (N+1, K done, 1+R), delta (N, K done, 1+R), output_mse (N, K done); ``more``: fields to replace."""
+        overall = self.overall(delta)  # (N, 1+R)
         estimate, resampled = overall[:, 0], overall[:, 1:]
-        tail = (1 - self.config.confidence) / 2
-        quantiles = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-        low, high = resampled.quantile(quantiles, dim=1)
-        # |ΔH| is never below 0 and resampling adds noise, so the interval of a tiny CED can lie above it
-        low, high = torch.minimum(low, estimate), torch.maximum(high, estimate)
+        low, high = interval(overall, self.config.confidence)
         ranks = resampled.argsort(0).argsort(0).double() + 1
+        quantiles = _quantiles(self.config.confidence)
         rank_low, rank_high = ranks.quantile(quantiles, dim=1, interpolation="nearest").long()
         cell_low, cell_high = delta[:, :, 1:].quantile(quantiles, dim=2)
-        return CedResult(
+        estimator = self.config.estimator if self.config.variable != "target" else "gaussian-residual"
+        fields = dict(
             model=self.model.ref,
             data=self.data.name,
             variable=self.config.variable,
-            estimator=self.config.estimator if self.config.variable != "target" else "gaussian-residual",
+            estimator=estimator,
             condition=self.config.condition,
-            protocol=self._protocol(),
-            blocks=list(range(self.model.config.depth)),
+            protocol=self.protocol(),
+            blocks=list(range(len(self.parts))),
+            labels=[part.label for part in self.parts],
             timesteps=self._padded(torch.tensor(self.timesteps)),
             entropy=self._padded(entropy[0, :, 0]),
             entropy_without=[self._padded(row) for row in entropy[1:, :, 0]],
             delta=[self._padded(row) for row in delta[:, :, 0]],
             cell_low=[self._padded(row) for row in cell_low],
             cell_high=[self._padded(row) for row in cell_high],
-            output_mse=[self._padded(row) for row in torch.stack(self.output_mse, dim=1)],
+            output_mse=[self._padded(row) for row in output_mse],
             ced=estimate.tolist(),
             ci_low=low.tolist(),
             ci_high=high.tolist(),
@@ -106,12 +130,18 @@ class CedTable:
             seconds=round(time.perf_counter() - self.started, 3),
             warnings=self._warnings(),
             note=self.note,
+            entropy_error=expected_error(estimator, **self._values_at_hand()),
         )
+        return CedResult(**{**fields, **more})
+
+    def overall(self, delta: Tensor) -> Tensor:
+        """CED (N, 1+R) of signed deviations (N, K, 1+R): "samples" is decided by its end alone."""
+        return delta[:, -1].abs() if self.config.variable == "samples" else delta.abs().mean(1)
 
     def _padded(self, values: Tensor) -> list[float | None]:
         return values.tolist() + [None] * (self.config.timesteps - self.num_done)
 
-    def _protocol(self) -> dict:
+    def protocol(self) -> dict:
         return {
             **asdict(self.config),
             "process": self.model.process.name,
@@ -123,8 +153,7 @@ class CedTable:
         }
 
     def _warnings(self) -> list[str]:
-        config, d = self.config, math.prod(self.model.config.latent_shape)
-        found = []
+        config, found = self.config, []
         if config.samples < 64:
             found.append(f"{config.samples} samples: intervals are wide; 256 is usual")
         if config.condition == "class" and config.samples < 8 * len(self.data.class_names):
@@ -132,6 +161,31 @@ class CedTable:
                 f"about {config.samples // len(self.data.class_names)} samples a class are few for an entropy within "
                 f"classes; take {16 * len(self.data.class_names)} or more"
             )
-        if config.variable != "target" and config.estimator == "gaussian-full" and config.samples * 4 < d:
-            found.append(f"{config.samples} samples are few for a full covariance")
+        if config.variable != "target":
+            found += too_few_samples(config.estimator, **self._values_at_hand())
         return found
+
+    def _values_at_hand(self) -> dict[str, int]:
+        """What one entropy is estimated from."""
+        network = self.model.config
+        num_groups = len(self.data.class_names) if self.config.condition == "class" else 1
+        return dict(
+            num_samples=max(1, self.config.samples // num_groups),
+            num_tokens=network.num_tokens,
+            num_values=math.prod(network.latent_shape) // network.num_tokens,
+        )
+
+
+def interval(values: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """Ends (N,), (N,) of the intervals of values (N, 1+R): estimates first, then resamples.
+
+    |ΔH| is never below 0 and resampling adds noise, so the resamples of a tiny value can all lie above it: an interval
+    holds its estimate.
+    """
+    low, high = values[:, 1:].quantile(_quantiles(confidence), dim=1)
+    return torch.minimum(low, values[:, 0]), torch.maximum(high, values[:, 0])
+
+
+def _quantiles(confidence: float) -> Tensor:
+    tail = (1 - confidence) / 2
+    return torch.tensor([tail, 1 - tail], dtype=torch.float64)

@@ -1,28 +1,35 @@
-"""The models that ship with the product: what they are, without opening their weights. Free of torch."""
+"""What a model is, without opening its weights; and the models that ship with the product. Free of torch."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.assets import ASSETS
 from engine.errors import AssetError
 
 _FOLDER = ASSETS / "models"
+_MOST_BLOCKS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelInfo:
-    """What ``config.json`` beside the weights says."""
+    """What ``config.json`` beside the weights says, or what was found in files of others."""
 
     name: str
-    folder: Path
-    process: str  # "diffusion" or "flow"
+    folder: Path  # of the weights
+    process: str  # "diffusion" or "flow"; "" where the files leave it open
     network: dict  # official constructor arguments: depth, hidden_size, …
     class_names: tuple[str, ...]
     trained_on: str
     parent: str | None
     kept_blocks: tuple[int, ...]  # of the parent; all blocks for a model that wasn't pruned
     labels_trained: bool
+    layout: str = "ours"  # "ours", "official" or "diffusers"
+    autoencoder: str | None = "autoencoder"  # the bundled one, a folder, a hub id; None for a model of pixels
+    notes: tuple[str, ...] = ()  # one sentence each: what was assumed
+    source: Path | None = None  # the file that the weights come from
+    licence: str = ""
 
     @property
     def depth(self) -> int:
@@ -30,7 +37,7 @@ class ModelInfo:
 
     @property
     def title(self) -> str:
-        kind = "DiT" if self.process == "diffusion" else "SiT"
+        kind = {"diffusion": "DiT", "flow": "SiT"}.get(self.process, "DiT or SiT")
         return f"{kind} that draws {self.trained_on}"
 
 
@@ -41,23 +48,66 @@ def bundled_model_names() -> list[str]:
 
 
 def read_model_info(folder: Path, *, name: str | None = None) -> ModelInfo:
-    """Reads a model folder of ours: a bundled model, or a stage of a run. Raises AssetError."""
+    """Reads a model folder of ours: a bundled model, a stage of a run, an export. Raises AssetError."""
     file = folder / "config.json"
     try:
-        about = json.loads(file.read_text())
+        about = json.loads(file.read_bytes())
+        depth = _depth(about["network"])
         return ModelInfo(
             name=name or folder.name,
             folder=folder,
-            process=about["process"],
+            process=_text(about["process"]),
             network=about["network"],
-            class_names=tuple(about["class_names"]),
-            trained_on=about["trained_on"],
+            class_names=tuple(_text(known) for known in _items(about["class_names"])),
+            trained_on=_text(about["trained_on"]),
             parent=about.get("parent"),
-            kept_blocks=tuple(about.get("kept_blocks", range(about["network"]["depth"]))),
-            labels_trained=about.get("labels_trained", True),
+            kept_blocks=_block_numbers(about.get("kept_blocks", list(range(depth))), depth),
+            labels_trained=bool(about.get("labels_trained", True)),
+            layout=_text(about.get("layout", "ours")),
+            autoencoder=_beside(folder, about.get("autoencoder", "autoencoder")),
+            notes=tuple(_text(note) for note in _items(about.get("notes", []))),
+            source=folder / "weights.safetensors",
+            licence=_text(about.get("licence", "")),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AssetError(f"{file} can't be read as a model description ({error})") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)[:160]
+        raise AssetError(f"{file} can't be read as a model description ({reason})") from error
+
+
+def _depth(network: Any) -> int:
+    if not isinstance(network, dict) or not all(isinstance(value, int | float | str) for value in network.values()):
+        raise ValueError("network is not a table of numbers")
+    if type(network["depth"]) is not int or not 0 < network["depth"] < _MOST_BLOCKS:
+        raise ValueError(f"depth is {str(network['depth'])[:40]}")
+    return network["depth"]
+
+
+def _block_numbers(blocks: Any, depth: int) -> tuple[int, ...]:
+    if len(_items(blocks)) != depth or not all(type(block) is int and block >= 0 for block in blocks):
+        raise ValueError(f"kept_blocks aren't {depth} block numbers")
+    return tuple(blocks)
+
+
+def _items(value: Any) -> list:
+    if not isinstance(value, list):
+        raise ValueError(f"{str(value)[:40]!r} is not a list")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{str(value)[:40]!r} is not a word")
+    return value
+
+
+def _beside(folder: Path, autoencoder: Any) -> str | None:
+    """ "./autoencoder" is a folder beside the weights and nothing above it."""
+    if autoencoder is None or not _text(autoencoder).startswith("./"):
+        return autoencoder
+    path = (folder / autoencoder).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"autoencoder {autoencoder[:60]!r} leads out of the folder")
+    return str(path)
 
 
 def bundled_models() -> list[ModelInfo]:

@@ -1,48 +1,85 @@
-"""Opens models: a bundled name, ``<run>@<stage>``, or a folder with config.json and weights.safetensors."""
+"""Opens models by reference, whoever saved them, and saves them in our own form.
 
-import hashlib
-from dataclasses import asdict
+Weights are copied once, in float32, into the memory of the device that will use them: a mapped file that changes under
+a running model would change the model, or end the process.
+"""
+
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save_file
+from torch import Tensor
 
-from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, InputError
-from engine.models.autoencoder import Autoencoder, read_autoencoder
-from engine.models.bundled import ModelInfo, bundled_model_names, read_model_info
-from engine.models.dit import DiT, DiTConfig
+from engine.models.autoencoder import BUNDLED, Autoencoder, PixelSpace, open_autoencoder
+from engine.models.bundled import ModelInfo, read_model_info
+from engine.models.dit import DiT, position_embedding
+from engine.models.file_hash import hash_file, hash_words
 from engine.models.model import Model
+from engine.models.opened import Opened, open_files
+from engine.models.process_probe import propose_process
+from engine.models.references import WEIGHTS, library_entry, locate
+from engine.models.tensor_files import not_finite
 from engine.process import make_process
-from engine.runs.store import open_run
-from engine.runs.workspace import open_workspace, write_bytes_atomically, write_json
+from engine.runs.workspace import open_workspace, replacing, write_json
 
 
 def load_model(
-    ref: str | Path, *, device: str | torch.device = "cpu", process: str | None = None, workspace: Path | None = None
+    ref: str | Path,
+    *,
+    device: str | torch.device = "cpu",
+    process: str | None = None,
+    autoencoder: str | None = None,
+    workspace: Path | None = None,
 ) -> Model:
-    """Opens ``ref`` on ``device``; ``process`` overrides what the model's description says.
+    """Opens ``ref`` on ``device``; ``process`` and ``autoencoder`` override what is said elsewhere.
 
     Raises InputError for a reference that leads nowhere, AssetError for files that can't be read.
     """
     device = _usable_device(device)
-    info = find_model(str(ref), workspace=workspace)
-    state, content_hash = _read_weights(info.folder / "weights.safetensors")
-    network = DiT(DiTConfig(**info.network))
-    _load_strictly(network, state, info)
-    name = process or info.process
+    if process is not None:
+        make_process(process)
+    entry = library_entry(str(ref), workspace) or {}
+    path = entry.get("ref", str(ref))
+    opened = open_files(path, locate(path, workspace))
+    info = opened.info
+    names = _class_names(entry, opened)
+    latents = _autoencoder(autoencoder or entry.get("autoencoder") or info.autoencoder, opened, device, workspace)
+    network = _network(opened, device)
+    chosen, reason, notes = _process(process or entry.get("process"), opened, network)
+    if info.layout != "ours" or chosen != info.process:
+        # what the official SiT does with the half of its output that nobody trained
+        network.config = replace(network.config, drop_sigma=chosen == "flow" and network.config.learn_sigma)
     return Model(
         ref=str(ref),
-        network=network.eval().requires_grad_(False).to(device),
-        process=make_process(name, learn_sigma=network.config.learn_sigma),
-        autoencoder=_bundled_autoencoder(device),
-        class_names=info.class_names,
-        content_hash=content_hash,
+        network=network,
+        process=make_process(chosen, learn_sigma=network.config.learn_sigma),
+        autoencoder=latents,
+        class_names=names,
+        content_hash=_content_hash(opened, chosen, latents.ref, names, workspace),
         trained_on=info.trained_on,
         kept_blocks=info.kept_blocks,
         labels_trained=info.labels_trained,
+        notes=(*info.notes, *notes),
+        autoencoder_ref=latents.ref,
+        layout=info.layout,
+        licence=info.licence,
+        taken=opened.file.taken,
+        source=str(info.source),
+        process_reason=reason,
     )
+
+
+def find_model(ref: str, *, workspace: Path | None = None) -> ModelInfo:
+    """What a reference stands for; of files of others the names and shapes of the tensors are read."""
+    entry = library_entry(ref, workspace) or {}
+    path = entry.get("ref", ref)
+    place = locate(path, workspace)
+    if place.kind == "ours":
+        return read_model_info(place.path, name=ref)
+    return replace(open_files(path, place).info, name=ref)
 
 
 def _usable_device(device: str | torch.device) -> torch.device:
@@ -55,67 +92,96 @@ def _usable_device(device: str | torch.device) -> torch.device:
     return torch.device(device)
 
 
-def find_model(ref: str, *, workspace: Path | None = None) -> ModelInfo:
-    """What a reference stands for, without opening weights."""
-    if ref in bundled_model_names():
-        return read_model_info(ASSETS / "models" / ref)
-    if "@" in ref:
-        run_id, _, stage = ref.rpartition("@")
-        if not stage.isdecimal():
-            raise InputError(f"{ref!r}: after the @ comes the number of a stage, as in {run_id}@1")
-        return read_model_info(open_run(open_workspace(workspace), run_id).stage(int(stage)).path, name=ref)
-    folder = Path(ref)
-    if (folder / "config.json").is_file() and (folder / "weights.safetensors").is_file():
-        return read_model_info(folder)
-    raise InputError(
-        f"no model {ref!r}: it is neither bundled ({', '.join(bundled_model_names())}), nor a run's stage "
-        "(<run>@<stage>), nor a folder with config.json and weights.safetensors"
-    )
+def _network(opened: Opened, device: torch.device) -> DiT:
+    """Built without memory of its own, then given one float32 copy of each tensor."""
+    with torch.device("meta"):
+        network = DiT(opened.config)
+    state = opened.official_state()
+    state.setdefault("pos_embed", position_embedding(opened.config))  # diffusers keeps none
+    copies = {
+        name: tensor.to(device, torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+    damaged = next(not_finite(copies), None)
+    if damaged is not None:
+        raise AssetError(
+            f"the weights of {opened.info.name} contain values that aren't finite (first in {damaged}); the file is "
+            "damaged, or its training had diverged"
+        )
+    network.load_state_dict(copies, assign=True)
+    return network.eval().requires_grad_(False)
 
 
-def save_model(model: Model, folder: Path, *, state: dict[str, torch.Tensor] | None = None) -> None:
+def _process(said: str | None, opened: Opened, network: DiT) -> tuple[str, str, list[str]]:
+    """The process, why this one, and notes."""
+    if said:
+        return said, "chosen by hand", []
+    if opened.info.process:
+        return opened.info.process, opened.process_reason or "its description says so", []
+    proposal = propose_process(network)
+    note = f"{proposal.reason} Say --process diffusion or --process flow where that is wrong."
+    return proposal.process or "diffusion", proposal.reason, [note]
+
+
+def _class_names(entry: dict[str, Any], opened: Opened) -> tuple[str, ...]:
+    names = tuple(entry.get("class_names") or opened.info.class_names)
+    if len(names) != opened.config.num_classes:
+        raise AssetError(
+            f"{opened.info.name} has {opened.config.num_classes} classes, but {len(names)} class names are given; "
+            "give one name for each class"
+        )
+    return names
+
+
+def _autoencoder(
+    ref: str | None, opened: Opened, device: torch.device, workspace: Path | None
+) -> Autoencoder | PixelSpace:
+    latents = open_autoencoder(ref, device=device, workspace=workspace)
+    channels = opened.config.in_channels
+    if latents.latent_channels != channels:
+        raise InputError(
+            f"{opened.info.name} works on {channels} channels, but {latents.title} gives {latents.latent_channels}; "
+            "name the autoencoder that it was trained with: --vae PATH"
+        )
+    return latents
+
+
+def _content_hash(
+    opened: Opened, process: str, autoencoder: str | None, names: tuple[str, ...], workspace: Path | None
+) -> str:
+    """Of the weights alone where a description of ours goes with them and nothing was overridden."""
+    cache = open_workspace(workspace).cache if workspace else None
+    hashes = [hash_file(file, cache=cache) for file in opened.file.files]
+    info = opened.info
+    as_described = (info.process, info.autoencoder, info.class_names) == (process, autoencoder, names)
+    if info.layout == "ours" and as_described:
+        return hashes[0]
+    return hash_words(hashes, asdict(opened.config), process, autoencoder, names)
+
+
+def save_model(model: Model, folder: Path, *, state: dict[str, Tensor] | None = None) -> None:
     """Writes config.json and weights.safetensors; ``state`` replaces the network's own weights (say, their average)."""
     about = {
         "process": model.process.name,
         "network": asdict(model.config),
         "class_names": list(model.class_names),
-        "autoencoder": "autoencoder",
+        "autoencoder": _lasting(model.autoencoder_ref),
         "trained_on": model.trained_on,
         "parent": model.ref,
         "kept_blocks": list(model.kept_blocks),
         "labels_trained": model.labels_trained,
+        "licence": model.licence,
+        "source": model.source,
+        "notes": list(model.notes),
     }
     write_json(folder / "config.json", about)
     tensors = state if state is not None else model.network.state_dict()
-    content = save({name: value.contiguous().cpu() for name, value in tensors.items()})
-    write_bytes_atomically(folder / "weights.safetensors", content)
+    with replacing(folder / WEIGHTS) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
 
 
-def _read_weights(file: Path) -> tuple[dict[str, torch.Tensor], str]:
-    try:
-        content = read_asset(file) if file.is_relative_to(ASSETS) else file.read_bytes()
-        return load(content), hashlib.sha256(content).hexdigest()[:16]
-    except (OSError, SafetensorError) as error:
-        raise AssetError(
-            f"{file} can't be read as safetensors ({error}); put an undamaged copy in its place"
-        ) from error
-
-
-def _load_strictly(network: DiT, state: dict[str, torch.Tensor], info: ModelInfo) -> None:
-    expected = network.state_dict()
-    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    misshapen = [key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape]
-    if missing or unexpected or misshapen:
-        raise AssetError(
-            f"the weights of {info.name} don't fit its description: {len(missing)} missing {missing[:3]}, "
-            f"{len(unexpected)} unexpected {unexpected[:3]}, {len(misshapen)} of another shape {misshapen[:3]}"
-        )
-    if any(not value.isfinite().all() for value in state.values()):
-        raise AssetError(f"the weights of {info.name} contain values that aren't finite; the file is damaged")
-    network.load_state_dict({key: value.float() for key, value in state.items()})
-
-
-def _bundled_autoencoder(device: str | torch.device) -> Autoencoder:
-    folder = ASSETS / "autoencoder"
-    content = read_asset(folder / "diffusion_pytorch_model.safetensors")
-    return read_autoencoder(folder, content_hash=hashlib.sha256(content).hexdigest()[:16], device=device)
+def _lasting(autoencoder: str | None) -> str | None:
+    """The reference as it still leads there from another current folder."""
+    if autoencoder is None or autoencoder == BUNDLED or not Path(autoencoder).expanduser().is_dir():
+        return autoencoder
+    return str(Path(autoencoder).expanduser().absolute())

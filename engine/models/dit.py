@@ -260,7 +260,7 @@ class DiT(nn.Module):
 
 
 def position_embedding(config: DiTConfig) -> Tensor:
-    """(1, T, D) sines and cosines of rows and columns; no model trains them."""
+    """(1, T, D) sines and cosines of rows and columns, counted from 0 in steps of 1; no model trains them."""
     side = config.input_size // config.patch_size
-    table = get_2d_sincos_pos_embed(config.hidden_size, side, output_type="pt")  # (T, D)
+    table = get_2d_sincos_pos_embed(config.hidden_size, side, base_size=side, output_type="pt")  # (T, D)
     return table.float().unsqueeze(0)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from engine.data.dataset import Data
 from engine.errors import InputError
-from engine.models.autoencoder import Autoencoder
+from engine.models.autoencoder import Autoencoder, PixelSpace
+from engine.models.class_names import unnamed
 from engine.models.dit import DiT, DiTConfig
 from engine.process import Process
 
@@ -19,12 +20,19 @@ class Model:
     ref: str  # what the user calls it: a bundled name, a path, run@stage
     network: DiT
     process: Process
-    autoencoder: Autoencoder
+    autoencoder: Autoencoder | PixelSpace
     class_names: tuple[str, ...]
     content_hash: str
     trained_on: str
     kept_blocks: tuple[int, ...]  # of the network that was first loaded; all of them for an intact model
     labels_trained: bool = True  # False while a fresh label table hasn't seen a training step
+    notes: tuple[str, ...] = ()  # one sentence each: what was assumed when the files were read
+    autoencoder_ref: str | None = "autoencoder"  # the bundled one, a folder, a hub id; None for a model of pixels
+    layout: str = "ours"  # of the files: "ours", "official" or "diffusers"
+    licence: str = ""  # a line on whose terms apply to the weights
+    taken: str = "bare"  # which weights of a training checkpoint: "ema", "model", or "bare" where there were no others
+    source: str = ""  # the file that the weights came from
+    process_reason: str = ""  # why this process
 
     @property
     def config(self) -> DiTConfig:
@@ -47,22 +55,31 @@ class Model:
         return self.has_classes_of(data) and self.labels_trained
 
     def has_classes_of(self, data: Data) -> bool:
-        return self.class_names == data.class_names
+        """The same names in the same order; a model whose classes were never named has any of the same number."""
+        return self.class_names == data.class_names or (
+            unnamed(self.class_names) and len(self.class_names) == len(data.class_names)
+        )
 
     @property
     def image_side(self) -> int:
         """Side in pixels of the pictures that become this model's latents."""
         return self.config.input_size * self.autoencoder.downscale
 
-    def latents_of(self, data: Data, chosen: np.ndarray | slice = slice(None)) -> Tensor:
-        """Latents (n, C, h, w) on the CPU of these images of ``data``, as they are (not mirrored).
+    def latents_of(self, data: Data, chosen: np.ndarray | slice = slice(None), *, mirrored: bool = False) -> Tensor:
+        """Latents (n, C, h, w) on the CPU of these images of ``data``; ``mirrored`` left to right.
 
-        Raises InputError where the latents don't fit the network, AssetError where a file can't be read.
+        Raises InputError where the latents don't fit the network or can't be mirrored, AssetError where a file can't
+        be read.
         """
         if data.latents is not None:
+            if mirrored:
+                raise InputError(
+                    f"{data.name} holds encoded pictures, which can't be mirrored; turn mirrored copies off"
+                )
             latents = torch.from_numpy(np.array(data.latents[chosen], dtype=np.float32))
         else:
-            latents = self.autoencoder.encode(data.at(self.image_side).images[chosen])
+            images = data.at(self.image_side).images[chosen]
+            latents = self.autoencoder.encode(images[:, :, ::-1] if mirrored else images)
         if tuple(latents.shape[1:]) != self.config.latent_shape:
             raise InputError(
                 f"{data.name} gives latents of {tuple(latents.shape[1:])}, but {self.ref} expects "

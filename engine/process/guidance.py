@@ -22,7 +22,7 @@ def guided(network: Network, *, null_class: int | None, cfg_scale: float, num_gu
     def with_guidance(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         both = network(torch.cat([x, x]), torch.cat([t, t]), torch.cat([y, torch.full_like(y, null_class)]))
         conditional, unconditional = both.chunk(2)
-        channels = x.shape[1] if num_guided_channels is None else num_guided_channels
+        channels = min(x.shape[1], num_guided_channels or x.shape[1])
         out = conditional.clone()
         out[:, :channels] = torch.lerp(unconditional[:, :channels], conditional[:, :channels], cfg_scale)
         return out

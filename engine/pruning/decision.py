@@ -1,5 +1,6 @@
 """Which candidates a stage has, what they score, and which one the vote takes."""
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -7,13 +8,14 @@ from dataclasses import asdict, dataclass
 import torch
 
 from engine.data.dataset import Data
+from engine.errors import InputError
 from engine.evaluation.efficiency import count_macs
 from engine.importance.ced import CedResult
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import PruneConfig
-from engine.pruning.proxies import NoisedBatch, ntk_condition_number, zico
-from engine.pruning.vote import Candidate, count_votes
+from engine.pruning.proxies import NoisedBatch, Scores, score_candidates
+from engine.pruning.vote import Candidate, blocks_going, count_votes
 
 _ZICO_BATCHES = 4
 
@@ -33,46 +35,87 @@ class CandidateScored:
     total: int
 
 
-def numbers_to_drop(depth: int, config: PruneConfig, *, stages_left: int) -> range:
+def target_depth_of(network: DiT, config: PruneConfig) -> int | None:
+    """Blocks that a pruning of ``network`` (intact) ends with: the most that reach ``target_speedup``, where that is
+    asked for; None where the blocks are chosen beforehand. Raises InputError for a speed-up out of reach."""
+    if config.target_speedup is None:
+        return config.target_depth
+    macs, intact = macs_by_depth(network), network.config.depth
+    for depth in range(intact - 1, 0, -1):
+        if macs[intact] >= config.target_speedup * macs[depth]:
+            return depth
+    raise InputError(
+        f"target speed-up {config.target_speedup:g}× is out of reach: with one block of {intact} the model takes "
+        f"{macs[intact] / macs[1]:.2f}× fewer MACs; ask for less"
+    )
+
+
+def macs_by_depth(network: DiT) -> dict[int, int]:
+    """MACs of one forward of one image with 1 … N blocks: all blocks are built alike, so two countings tell all."""
+    one = count_macs(network.with_blocks([0]))
+    if len(network.blocks) == 1:
+        return {1: one}
+    block = count_macs(network.with_blocks([0, 1])) - one
+    return {depth: one + (depth - 1) * block for depth in range(1, len(network.blocks) + 1)}
+
+
+def numbers_to_drop(depth: int, target_depth: int, *, stages_left: int, max_per_stage: int = 0) -> range:
     """How many blocks this stage may drop: never below the target, and never so few that later stages can't reach it.
 
     ``stages_left`` counts this stage. Our reading of "when and how much": an even share of what is left, plus one,
     is the most that a stage may take (``max_per_stage`` overrides it), so that a vote always has a choice.
     """
-    assert config.target_depth is not None
-    to_go = depth - config.target_depth
+    to_go = depth - target_depth
     share = -(-to_go // stages_left)
-    most = max(config.max_per_stage or share + 1, share)  # a limit that can't reach the target gives way
+    most = max(max_per_stage or share + 1, share)  # a limit that can't reach the target gives way
     least = max(0, to_go - most * (stages_left - 1))
     return range(least, min(most, to_go) + 1)
 
 
 def decide(
-    model: Model, data: Data, ced: CedResult, config: PruneConfig, *, stages_left: int, seed: int
+    model: Model,
+    data: Data,
+    ced: CedResult,
+    config: PruneConfig,
+    *,
+    stages_left: int,
+    seed: int,
+    target_depth: int | None = None,
 ) -> Iterator[CandidateScored | Decision]:
-    """Scores each candidate without training it, then yields the Decision last."""
-    numbers = numbers_to_drop(model.config.depth, config, stages_left=stages_left)
+    """Scores each candidate without training it, then yields the Decision last.
+
+    ``target_depth`` is what ``target_depth_of`` the intact model says; it can be left out where the config names a
+    depth itself.
+    """
+    target = config.target_depth if target_depth is None else target_depth
+    assert target is not None, "a speed-up needs the depth that reaches it"
+    numbers = numbers_to_drop(model.config.depth, target, stages_left=stages_left, max_per_stage=config.max_per_stage)
+    drops = [sorted(ced.order[:number]) for number in numbers]
     batches = proxy_batches(model, data, config, seed=seed)
-    candidates = []
-    for number in numbers:
-        drop = sorted(ced.order[:number])
-        candidates.append(_score(model, drop, batches))
+    kept = [[block for block in range(model.config.depth) if block not in drop] for drop in drops]
+    macs, candidates = macs_by_depth(model.network), []
+    scores = score_candidates(model.network, model.process, batches, kept)
+    for drop, left, score in zip(drops, kept, scores, strict=True):
+        seconds = _seconds_per_step(model.network.with_blocks(left), batches[0])
+        candidates.append(_candidate(model, drop, macs=macs[len(left)], seconds=seconds, scores=score))
         yield CandidateScored(candidate=candidates[-1], done=len(candidates), total=len(numbers))
-    vote = count_votes(candidates, config.weights)
-    chosen = candidates[vote.chosen]
-    scored = [
-        {**asdict(candidate), "ranks": ranks, "total": total}
-        for candidate, ranks, total in zip(candidates, vote.ranks, vote.totals, strict=True)
-    ]
-    record = {
-        **_scores(model, ced),
-        "mode": "adaptive",
-        "candidates": scored,
-        "weights": config.weights,
-        "chosen": vote.chosen,
-        "reason": vote.reason,
-    }
-    yield Decision(drop=sorted(ced.order[: chosen.num_dropped]), record=record)
+    yield _voted(model, ced, config, candidates, target)
+
+
+def decision_from(model: Model, record: dict) -> Decision:
+    """The decision that a record tells, an overridden one too, for ``model`` as it stands at the stage's start.
+
+    Raises InputError where the record names blocks that ``model`` doesn't have.
+    """
+    going = blocks_going(record)
+    assert going is not None, "blocks chosen beforehand aren't told by their record"
+    missing = [block for block in going if block not in model.kept_blocks]
+    if missing:
+        raise InputError(
+            f"block {missing[0]} is gone already; this stage has {', '.join(map(str, model.kept_blocks))}. Choose "
+            "among these"
+        )
+    return Decision(drop=sorted(model.kept_blocks.index(block) for block in going), record=record)
 
 
 def chosen_beforehand(model: Model, drop: list[int]) -> Decision:
@@ -80,6 +123,27 @@ def chosen_beforehand(model: Model, drop: list[int]) -> Decision:
     reason = f"Block{'s' if len(drop) > 1 else ''} {named} dropped as chosen beforehand."
     nothing = {"order": [], "scores": {}, "candidates": [], "weights": {}, "chosen": None}
     return Decision(drop=sorted(drop), record={"mode": "chosen", **nothing, "reason": reason})
+
+
+def _voted(
+    model: Model, ced: CedResult, config: PruneConfig, candidates: list[Candidate], target_depth: int
+) -> Decision:
+    vote = count_votes(candidates, config.weights)
+    scored = [
+        {**asdict(candidate), "dropped": list(candidate.dropped), "ranks": ranks, "total": total}
+        for candidate, ranks, total in zip(candidates, vote.ranks, vote.totals, strict=True)
+    ]
+    record = {
+        **_scores(model, ced),
+        "mode": "adaptive",
+        "candidates": scored,
+        "weights": dict(config.weights),
+        "chosen": vote.chosen,
+        "reason": vote.reason,
+    }
+    if config.target_speedup is not None:
+        record["target"] = {"speedup": config.target_speedup, "counted_in": "MACs", "depth": target_depth}
+    return Decision(drop=sorted(ced.order[: candidates[vote.chosen].num_dropped]), record=record)
 
 
 def _scores(model: Model, ced: CedResult) -> dict:
@@ -107,20 +171,24 @@ def proxy_batches(model: Model, data: Data, config: PruneConfig, *, seed: int) -
     return batches
 
 
-def _score(model: Model, drop: list[int], batches: list[NoisedBatch]) -> Candidate:
-    network = model.network.with_blocks([block for block in range(model.config.depth) if block not in drop])
+def _candidate(model: Model, drop: list[int], *, macs: int, seconds: float, scores: Scores) -> Candidate:
     return Candidate(
         num_dropped=len(drop),
         dropped=tuple(model.kept_blocks[block] for block in drop),
-        macs=count_macs(network),
-        seconds_per_step=_seconds_per_step(network, batches[0]),
-        ntk=ntk_condition_number(network, model.process, batches[0]),
-        zico=zico(network, model.process, batches),
+        macs=macs,
+        seconds_per_step=seconds,
+        ntk=_finite(scores.ntk),
+        zico=_finite(scores.zico),
     )
 
 
+def _finite(score: float) -> float | None:
+    """None for what isn't finite, as JSON has it: so a record is the same in memory and read back."""
+    return score if math.isfinite(score) else None
+
+
 @torch.inference_mode()
-def _seconds_per_step(network: DiT, batch: NoisedBatch, *, repeats: int = 5) -> float:
+def _seconds_per_step(network: DiT, batch: NoisedBatch, *, repeats: int = 3) -> float:
     """Median of one forward of the batch; measured for the eye, it doesn't vote."""
     times = []
     for _ in range(repeats):

@@ -18,7 +18,7 @@ from engine.importance.config import CedConfig
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import PruneConfig
-from engine.pruning.decision import CandidateScored, Decision, chosen_beforehand, decide
+from engine.pruning.decision import CandidateScored, Decision, chosen_beforehand, decide, target_depth_of
 from engine.pruning.surgery import keep_blocks, state_of_kept_blocks, with_classes_of
 from engine.training.config import FinetuneConfig
 from engine.training.finetune import Trainer, TrainStep, finetune
@@ -108,6 +108,7 @@ def prune_progressively(
     """
     recovery, ced = recovery or FinetuneConfig(), ced or CedConfig()
     config.check_against(model.config.depth)
+    target = target_depth_of(model.network, config)
     teacher = model.network if recovery.distill_weight and model.knows_classes_of(data) else None
     if resume is None:
         start = with_classes_of(model, data, seed=recovery.seed)
@@ -117,25 +118,30 @@ def prune_progressively(
     flipped = (yield from _encode(model, data, cache, mirrored=True)) if data.flip and data.latents is None else None
     labels = torch.from_numpy(data.labels)
     current, state = resume.model, resume.trainer_state
-    num_stages = 1 if config.drop else config.num_stages
+    planned = num_stages = 1 if config.drop else config.num_stages
     if resume.decision is not None:  # taken by hand, perhaps beyond the stages that were planned
         num_stages = max(num_stages, resume.after_stage + 1)
     for stage in range(resume.after_stage + 1, num_stages + 1):
-        if config.target_depth is not None and current.config.depth <= config.target_depth and resume.decision is None:
+        if target is not None and current.config.depth <= target and resume.decision is None:
             return
         scores, decision = resume.ced, resume.decision
         if decision is None:
-            scores, decision = yield from _choose(current, data, config, ced, cache, stage, num_stages)
+            scores, decision = yield from _choose(
+                current, data, config, ced, cache, stage=stage, stages_left=num_stages - stage + 1, target=target
+            )
         yield Decided(stage=stage, decision=decision, ced=scores, fresh=resume.decision is None)
         kept = [block for block in range(current.config.depth) if block not in decision.drop]
         pruned = keep_blocks(current, kept)
+        reached = stage >= planned or (target is not None and len(kept) <= target)
+        beyond = stage > planned  # by hand: it gets what an even share would be
+        steps = recovery.num_steps if beyond else config.recovery_steps(stage, recovery.num_steps, last=reached)
         trainer = Trainer(
             pruned.network,
             model.process,
             latents=latents,
             flipped=flipped,
             labels=labels,
-            config=replace(recovery, seed=recovery.seed + stage),
+            config=replace(recovery, seed=recovery.seed + stage, num_steps=steps),
             teacher=teacher,
         )
         if resume.partial_state is not None:
@@ -161,7 +167,15 @@ def _encode(model: Model, data: Data, cache: Path | None, *, mirrored: bool) -> 
 
 
 def _choose(
-    model: Model, data: Data, config: PruneConfig, ced: CedConfig, cache: Path | None, stage: int, num_stages: int
+    model: Model,
+    data: Data,
+    config: PruneConfig,
+    ced: CedConfig,
+    cache: Path | None,
+    *,
+    stage: int,
+    stages_left: int,
+    target: int | None,
 ) -> Iterator[Event]:
     """Scores the blocks afresh and returns (scores, decision); by hand, the scores are skipped."""
     if config.drop:
@@ -170,7 +184,7 @@ def _choose(
         yield Scoring(stage=stage, progress=column)
     scores = column.result
     decision = None
-    for item in decide(model, data, scores, config, stages_left=num_stages - stage + 1, seed=ced.seed):
+    for item in decide(model, data, scores, config, stages_left=stages_left, seed=ced.seed, target_depth=target):
         if isinstance(item, Decision):
             decision = item
         else:

@@ -7,33 +7,20 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import AssetError
+from engine.runs.process import start_process
 from engine.runs.queue import interrupt
-from engine.runs.store import FINISHED_STATES, Run, RunStatus
+from engine.runs.standby import Standby
+from engine.runs.store import RESTING_STATES, Run, RunStatus
 from engine.runs.workspace import writing
 
 CANCEL_GRACE_SECONDS = 5.0  # for the run to see the request itself; then SIGTERM
 TERMINATE_GRACE_SECONDS = 3.0  # then SIGKILL
-_REPOSITORY = Path(__file__).parents[2]
-
-# Runs before the child's own program: the kernel kills the child when the worker dies. Set here and not between fork
-# and exec, where Python code may hang in a process with threads.
-_DIE_WITH_WORKER = """
-import os, signal, sys
-worker, command = int(sys.argv[1]), sys.argv[2:]
-if sys.platform == "linux":
-    import ctypes
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-if os.getppid() != worker:
-    sys.exit("the worker died before the run began")
-os.execvp(command[0], command)
-"""
 
 logger = logging.getLogger("engine.worker")
 
@@ -71,20 +58,13 @@ class Child:
             return
 
 
-def start_child(run: Run, command: Sequence[str]) -> Child:
-    """Starts ``command`` as the process of ``run``. Raises EngineError where the run is gone or there is no space."""
-    launcher = [sys.executable, "-ISc", _DIE_WITH_WORKER, str(os.getpid())]
-    with writing(run.path), open(run.path / "log.txt", "ab") as output:
+def start_child(run: Run, arguments: Sequence[str], *, command: Sequence[str], standby: Standby) -> Child:
+    """The process of ``run``: the one that stands by where there is one, else ``command``, both with ``arguments``.
+    Raises EngineError where the run is gone or there is no space."""
+    log = run.path / "log.txt"
+    with writing(run.path), open(log, "ab") as output:
         run.update(state="running", phase="starting", message="starting", pid=None)  # the child notes its own
-        process = subprocess.Popen(
-            [*launcher, *command],
-            cwd=_REPOSITORY,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,  # its own group, so that a signal reaches its helpers too
-        )
+        process = standby.hand_over(arguments, log) or start_process([*command, *arguments], output=output)
     return Child(run, process)
 
 
@@ -95,7 +75,7 @@ def _close(run: Run, code: int) -> None:
         logger.error("%s", error)
         run.write_status(RunStatus(state="running", heartbeat=time.time()))
         status = run.status()
-    if status.state in FINISHED_STATES:
+    if status.state in RESTING_STATES:
         return
     if run.cancel_requested or code < 0:
         interrupt(run, f"stopped from outside by {_signal_name(-code)}; resume it to go on")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from engine.data import load_data
 from engine.errors import Cancelled, EngineError, InputError, Paused
 from engine.importance.ced import ced_columns
-from engine.importance.config import CedConfig
+from engine.importance.config import CedConfig, CriteriaConfig
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_model import load_run_model
 from engine.runs.store import Run
@@ -70,6 +70,19 @@ def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     write_json(run.path / "ced.json", column.result.as_dict())
 
 
+def criteria_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    from engine.importance.criteria import criteria_columns
+
+    config = config_from(CriteriaConfig, run.params.get("config", {}))
+    model, data = load_run_model(run, workspace, device), load_data(run.params["data"], workspace=workspace.root)
+    for step in criteria_columns(model, data, config):
+        run.append("column", column=step.column, num_columns=step.num_columns)
+        message = f"pass {step.column} of {step.num_columns}"
+        yield Progress(phase="scoring", message=message, done=step.column, total=step.num_columns)
+    assert step.result is not None
+    write_json(run.path / "criteria.json", step.result.as_dict())
+
+
 def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     """One stage that holds the model as it is, its samples and its metrics."""
     from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
@@ -105,6 +118,7 @@ def export_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress
 
 JOBS: dict[str, Job] = {
     "ced": ced_job,
+    "criteria": criteria_job,
     "prune": prune_job,
     "evaluate": evaluate_job,
     "arena": arena_job,

@@ -45,7 +45,8 @@ def check_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str
     started = time.perf_counter()
     data = load_data(params["data"], workspace=_workspace(folder))
     models = {name: _open({**params, "process": name}, folder, device) for name in PROCESSES}
-    losses = process_losses(models["diffusion"], data, num=_NUM_LOSS_SAMPLES)
+    asked = models.get(params.get("process") or "", models["diffusion"])
+    losses = process_losses(asked, data, num=min(_NUM_LOSS_SAMPLES, len(data)))
     protocol = Protocol(num_images=_NUM_PICTURES, num_steps=params.get("num_steps", 15), cfg_scale=1.0)
     images, notes = {}, []
     for name, model in models.items():
@@ -55,8 +56,8 @@ def check_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str
             images[name] = []
             notes.append(str(error))
     return {
-        "timesteps": losses.levels,
-        "relative_loss": losses.relative_loss,
+        "timesteps": losses.noise_levels,
+        "relative_loss": losses.relative,
         "images": images,
         "verdict": losses.verdict,
         "notes": sorted(set(notes)),

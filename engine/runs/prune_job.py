@@ -139,6 +139,7 @@ class _PruneJob:
         self.steps_done = 0  # of this stage, before an interruption too
         guidance = 1 if plan.protocol.cfg_scale == 1 else 2
         self.evaluation_work = plan.protocol.num_images * plan.protocol.num_steps * guidance
+        self.num_steps = plan.recovery.num_steps  # of the stage under way
         self.training_work = plan.recovery.num_steps * plan.recovery.batch_size * 3
         self.scoring_work = 0 if plan.prune.drop else plan.ced.samples * plan.ced.timesteps * model.config.depth / 2
         self.work_of_stage = self.scoring_work + self.training_work + self.evaluation_work
@@ -188,7 +189,8 @@ class _PruneJob:
         return self._progress("scoring", message, event.stage, self.scoring_work * done / total)
 
     def _trained(self, event: Trained) -> Progress:
-        step, num_steps = event.progress, self.plan.recovery.num_steps
+        step, num_steps = event.progress, event.trainer.config.num_steps
+        self.num_steps = num_steps
         self.losses.append(step.loss)
         self.steps_done = step.step
         self.stage_seconds += step.seconds
@@ -247,7 +249,7 @@ class _PruneJob:
             parent=self.head,
             dropped=dropped,
             decision=event.decision.record if event.decision else None,
-            finetune=asdict(self.plan.recovery) if event.decision else None,
+            finetune=asdict(replace(self.plan.recovery, num_steps=self.num_steps)) if event.decision else None,
             train=train,
         )
         info |= {"kept_blocks": list(event.model.kept_blocks), "depth": event.model.config.depth}

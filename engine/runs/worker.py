@@ -1,11 +1,11 @@
 """The worker: one process per device that answers previews itself and gives each run a process of its own.
 
 A loop over the table of requests. Nothing that it holds in memory is needed by anyone: kill it at any moment and the
-next one finds the run folders as they are. Torch comes in with the first preview, not before.
+next one finds the run folders as they are. Torch comes in while nobody waits for anything, into this process and
+into the one that stands by for the next run.
 """
 
 import fcntl
-import importlib
 import logging
 import os
 import secrets
@@ -23,6 +23,8 @@ from engine.errors import EngineError
 from engine.runs import queue
 from engine.runs.child import Child, one_line, start_child
 from engine.runs.queue import PreviewRequest
+from engine.runs.standby import COMMAND as STANDBY_COMMAND
+from engine.runs.standby import Standby, load_gently
 from engine.runs.store import Run
 from engine.runs.table import table_mark
 from engine.runs.workers import HEARTBEAT_SECONDS, WorkerInfo, beat, remove_worker, worker_log
@@ -32,7 +34,8 @@ POLL_SECONDS = 0.1
 ASK_ANYWAY_SECONDS = 1.0  # a file system's clock may be too coarse to show two writes as two
 SIGNAL_GRACE_SECONDS = 1.0  # for the loop to end by itself when the worker is told to stop
 RECOVER_SECONDS = 60.0
-WARM_UP_AFTER_SECONDS = 4.0  # by then the first page is on the screen; loading torch would slow it
+QUIET_SECONDS = 4.0  # without a request; then torch is loaded: not while the first page is on its way
+STANDBY_SECONDS = 900.0  # without a request; then the process that stands by ends, and its memory is free
 
 logger = logging.getLogger("engine.worker")
 
@@ -44,19 +47,22 @@ def run_worker(
     once: bool = False,
     idle_exit: float | None = None,
     run_command: Sequence[str] = (sys.executable, "-m", "engine", "run"),
+    standby_command: Sequence[str] | None = STANDBY_COMMAND,
 ) -> None:
     """Works until told to stop; a signal ends the whole process, with code 0. Ends quietly at once when another
     worker has the device.
 
     ``once``: ends when nothing waits any more. ``idle_exit``: ends after so many seconds without a request. A run is
-    started as ``run_command`` followed by its folder, ``--device`` and ``device``. Raises WorkspaceError.
+    given its folder, ``--device`` and ``device`` as arguments: of ``run_command``, or through the process that stands
+    by (``standby_command``, None for none of that). Raises WorkspaceError.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with _device_lock(workspace, device) as lock:
         if lock is None:
             logger.info("another worker has %s; nothing to do", device)
             return
-        worker = _Worker(workspace, device=device, lock=lock, run_command=run_command)
+        standby = Standby(standby_command)
+        worker = _Worker(workspace, device=device, lock=lock, run_command=run_command, standby=standby)
         with worker.heartbeat(), worker.signals():
             worker.work(once=once, idle_exit=idle_exit)
     if worker.signalled:
@@ -89,17 +95,19 @@ def _take(lock: int) -> bool:
 
 
 class _Worker:
-    def __init__(self, workspace: Workspace, *, device: str, lock: int, run_command: Sequence[str]) -> None:
+    def __init__(
+        self, workspace: Workspace, *, device: str, lock: int, run_command: Sequence[str], standby: Standby
+    ) -> None:
         self.workspace = workspace
         self.device = device
         self.lock = lock
         self.run_command = tuple(run_command)
+        self.standby = standby
         self.worker_id = f"{device}-{secrets.token_hex(4)}"
         self.doing = ""
         self.beating = threading.Lock()
         self.child: Child | None = None
         self.warm = False
-        self.started = time.monotonic()
         self.table_mark: tuple | None = None
         self.last_asked = 0.0
         self.complaint = ""
@@ -130,8 +138,8 @@ class _Worker:
                     last_request = time.monotonic()
                 elif once or (idle_exit is not None and time.monotonic() - last_request >= idle_exit):
                     return
-                elif not self.warm and time.monotonic() - self.started > WARM_UP_AFTER_SECONDS:
-                    self.warm_up()
+                else:
+                    self.prepare(time.monotonic() - last_request)
                 if not busy:
                     self.stopping.wait(POLL_SECONDS)
         finally:
@@ -174,18 +182,22 @@ class _Worker:
                 "error": f"internal error: {type(error).__name__}: {one_line(error)} (see worker log)",
             }
 
-    def warm_up(self) -> None:
-        """Loads torch while nobody waits, so that the first preview doesn't take seconds longer than the others."""
-        self.warm = True
-        try:
-            importlib.import_module("engine.runs.previews")
-        except Exception:  # as for a preview; whoever asks for one is told
-            logger.exception("previews can't be loaded")
+    def prepare(self, quiet: float) -> None:
+        """What the next request will need, begun while nobody waits; ``quiet``: seconds since the last one."""
+        if quiet >= STANDBY_SECONDS:
+            self.standby.end()
+        elif quiet >= QUIET_SECONDS:
+            if self.standby.is_wanted:
+                self.standby.make()
+            if not self.warm:
+                self.warm = True
+                load_gently("engine.runs.previews")
 
     def start(self, run: Run) -> None:
         self.now_doing(run.id)
         try:
-            self.child = start_child(run, [*self.run_command, str(run.path), "--device", self.device])
+            arguments = [str(run.path), "--device", self.device]
+            self.child = start_child(run, arguments, command=self.run_command, standby=self.standby)
         except EngineError as error:  # deleted since it was claimed, or no space: recover() sees to it
             logger.error("run %s can't begin: %s", run.id, error)
             self.now_doing("")
@@ -287,8 +299,9 @@ class _Worker:
                 signal.signal(number, handler)
 
     def end(self) -> None:
-        """Leaves nothing behind: no child, no row in the table."""
+        """Leaves nothing behind: no process, no row in the table."""
         child = self.child
+        self.standby.end()
         try:
             if child:
                 child.kill()

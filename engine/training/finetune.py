@@ -19,6 +19,7 @@ from engine.process import Process
 from engine.training.config import FinetuneConfig
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOST_ON_DEVICE = 2 * 2**30  # bytes of latents; of more, each step moves its batch only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +43,16 @@ class Trainer:
         labels: Tensor,  # (n,)
         config: FinetuneConfig,
         teacher: DiT | None = None,
+        flipped: Tensor | None = None,  # like latents: the same images mirrored, each drawn half of the time
     ) -> None:
         if len(latents) == 0:
             raise InputError("there are no images to train on")
+        if flipped is not None and flipped.shape != latents.shape:
+            raise InputError(f"mirrored latents are {tuple(flipped.shape)}, the latents {tuple(latents.shape)}")
         self.network, self.process, self.config, self.teacher = network, process, config, teacher
-        self.latents, self.labels = latents, labels
+        self._device = network.pos_embed.device
+        self.latents, self.flipped = (_moved(each, self._device) for each in (latents, flipped))
+        self.labels = labels.to(self._device)
         self.step = 0
         network.requires_grad_(True).train()
         network.pos_embed.requires_grad_(False)  # fixed in the official models
@@ -83,17 +89,23 @@ class Trainer:
 
     def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x0 (B, C, H, W), t (B,), eps like x0, y (B,) for this step."""
-        config, device = self.config, self.latents.device
+        config, device = self.config, self._device
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
         chosen = torch.randint(len(self.latents), (config.batch_size,), generator=generator)
-        x0, y = self.latents[chosen.to(device)], self.labels[chosen.to(self.labels.device)]
+        x0, y = self._images(self.latents, chosen), self.labels[chosen.to(device)]
         t = self.process.draw_timesteps(config.batch_size, generator)
         eps = torch.randn(x0.shape, generator=generator)
         null_class = self.network.config.null_class
         if null_class is not None:
             dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
             y = torch.where(dropped.to(y.device), null_class, y)
+        if self.flipped is not None:  # drawn last, so that runs without mirrored images stay what they were
+            mirrored = torch.rand(config.batch_size, generator=generator) < 0.5
+            x0 = torch.where(mirrored.to(device)[:, None, None, None], self._images(self.flipped, chosen), x0)
         return x0, t.to(device), eps.to(device), y.to(device)
+
+    def _images(self, latents: Tensor, chosen: Tensor) -> Tensor:
+        return latents[chosen.to(latents.device)].to(self._device)
 
     def _loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
         x_t = self.process.noise(x0, t, eps)
@@ -136,6 +148,10 @@ class Trainer:
                 }
         self._ema.optimization_step = 0 if restart else int(state["ema_step"])
         self.step = 0 if restart else int(state["step"])
+
+
+def _moved(latents: Tensor | None, device: torch.device) -> Tensor | None:
+    return latents if latents is None or latents.nbytes > _MOST_ON_DEVICE else latents.to(device)
 
 
 def finetune(trainer: Trainer) -> Iterator[TrainStep]:

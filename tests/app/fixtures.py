@@ -15,6 +15,8 @@ from PIL import Image
 
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
+from engine.runs import library
+from engine.runs.queue import WorkerInfo, beat, claim_next_preview, finish_preview
 from engine.runs.store import Run, create_run
 from engine.runs.workspace import Workspace, open_workspace
 from engine.training.config import FinetuneConfig
@@ -193,13 +195,112 @@ def _train_events(run: Run, stage: int, *, num_steps: int = 300) -> None:
             run.append("samples", stage=stage, step=step, picture=f"progress/{name}")
 
 
+# --- what was opened ---
+
+BIG_NETWORK = dict(
+    input_size=32, patch_size=2, in_channels=4, hidden_size=1152, depth=28, num_heads=16, mlp_ratio=4.0,
+    num_classes=1000, class_dropout_prob=0.1, learn_sigma=True,
+)  # fmt: skip
+FLOWERS = ("daisy", "rose", "tulip")
+
+
+def inspect_facts(**changes: object) -> dict:
+    """As the engine says of a DiT-XL/2 from a training checkpoint."""
+    network = BIG_NETWORK | {key: value for key, value in changes.items() if key in BIG_NETWORK}
+    names = [f"class {index}" for index in range(network["num_classes"])]
+    gigabyte = 10**9
+    return {
+        "ref": "/models/DiT-XL-2-256x256.pt", "layout": "official", "taken": "ema", "process": "diffusion",
+        "process_reason": "on pure noise its output correlates +0.98 with the noise, as an ε-model's does.",
+        **{key: network[key] for key in ("depth", "hidden_size", "num_heads", "patch_size", "in_channels",
+                                         "input_size", "num_classes", "learn_sigma")},
+        "null_class": 1000, "time_embedding": "official", "parameters": 675_129_632, "macs": 118_600_000_000,
+        "image_side": 256, "autoencoder": "stabilityai/sd-vae-ft-ema", "class_names": names,
+        "memory": {"inspect": 3 * gigabyte, "importance": 5 * gigabyte, "prune": 14 * gigabyte},
+        "notes": ["16 heads are assumed: the width is that of XL.", "1001 rows of labels: 1000 classes and the null."],
+        "licence": "CC-BY-NC-4.0", "content_hash": "0123456789abcdef", "network": network,
+    } | changes  # fmt: skip
+
+
+def look_facts(**changes: object) -> dict:
+    return {
+        "ref": "/pictures/flowers", "kind": "folder of class folders", "num_images": 300, "class_names": list(FLOWERS),
+        "counts": {"daisy": 120, "rose": 100, "tulip": 80},
+        "unreadable": [{"file": "rose/note.png", "reason": "is text, not a picture"}], "num_unreadable": 1,
+        "sizes": {"min": [180, 120], "median": [320, 240], "max": [1024, 768]}, "modes": {"RGB": 290, "L": 10},
+        "flip": True, "has_latents": False, "warnings": ["1 file is left out: unreadable"], "notes": [],
+        "content_hash": "fedcba9876543210", "about": "300 pictures in 3 folders",
+    } | changes  # fmt: skip
+
+
+def answer_as_the_engine(workspace: Workspace, **changes: object) -> dict | None:
+    """Answers the newest question as the worker would, ``changes`` in its facts; returns what was asked."""
+    request = claim_next_preview(workspace, "worker")
+    if request is None:
+        return None
+    request.folder.mkdir(parents=True, exist_ok=True)
+    answer: dict = {"state": "done", "error": None, "seconds": 1.5}
+    if request.kind == "inspect_model":
+        given = {key: request.params[key] for key in ("ref", "process", "autoencoder") if request.params.get(key)}
+        answer["facts"] = inspect_facts(**given, **changes)
+    elif request.kind == "look_data":
+        answer["facts"] = look_facts(ref=request.params["ref"], **changes)
+        names = answer["facts"]["class_names"]
+        answer["thumbnails"] = {name: [f"class{i}-{k}.png" for k in range(4)] for i, name in enumerate(names[:12])}
+        _pictures(request.folder, [file for files in answer["thumbnails"].values() for file in files])
+    elif request.kind == "check_process":
+        times = np.linspace(0.05, 0.95, 10)
+        answer |= {
+            "timesteps": times.tolist(), "verdict": "A diffusion model: its loss is 0.21 of guessing, as flow 3.4.",
+            "relative_loss": {"diffusion": (0.05 + 0.4 * times**2).tolist(), "flow": (3.6 - times).tolist()},
+            "images": {name: [f"{name}_{i}.png" for i in range(8)] for name in ("diffusion", "flow")},
+            "protocol": "16 images, DDIM and Euler 15 steps, cfg 2, seed 0.",
+        } | changes  # fmt: skip
+        _pictures(request.folder, [file for files in answer["images"].values() for file in files])
+    finish_preview(workspace, request.key, answer)
+    return {"kind": request.kind, **request.params}
+
+
+def _pictures(folder: Path, files: list[str]) -> None:
+    for file, image in zip(files, np.resize(sample_images(1), (len(files), 32, 32, 3)), strict=True):
+        Image.fromarray(image).save(folder / file)
+
+
+def add_opened(workspace: Workspace) -> None:
+    """A model and a dataset in the library."""
+    facts = inspect_facts()
+    entry = {"name": "dit-xl", "ref": facts["ref"], "process": "diffusion", "autoencoder": None, "classes": "fresh"}
+    library.add_entry(workspace, "models", {**entry, "class_names": facts["class_names"], "info": facts})
+    folder = library.pictures_folder(workspace, "data", "flowers")
+    folder.mkdir(parents=True)
+    files = {name: [f"{name}{k}.png" for k in range(4)] for name in FLOWERS}
+    _pictures(folder, [file for some in files.values() for file in some])
+    entry = {"name": "flowers", "ref": "/pictures/flowers", "class_names": list(FLOWERS), "flip": True}
+    library.add_entry(workspace, "data", {**entry, "facts": look_facts(), "thumbnails": files})
+
+
+def add_export(workspace: Workspace, model: str, *, layout: str = "official", large: bool = False) -> Run:
+    run = create_run(workspace, kind="export", title=f"Export of {model}", params={"model": model, "layout": layout})
+    if large:
+        (run.path / "export").mkdir()
+    else:
+        (run.path / "export.zip").write_bytes(b"PK" + bytes(2_000_000))
+    size = 2_700_000_000 if large else 2_000_002
+    _write(run.path / "export.json", {"layout": layout, "files": ["model.pt", "entpruner.json"], "num_bytes": size,
+                                      "notes": ["depth 6"], "path": "export" if large else "export.zip"})  # fmt: skip
+    run.update(state="done", progress=1.0, message="finished")
+    return run
+
+
 def _write(file: Path, content: dict) -> None:
     file.write_text(json.dumps(content))
 
 
 def full_workspace(folder: Path) -> Workspace:
-    """One of each: a heatmap, a finished and a running and a failed pruning, a folder that isn't a run any more."""
+    """One of each: a heatmap, a finished and a running and a failed pruning, a model and a dataset that were opened, a
+    folder that isn't a run any more."""
     workspace = open_workspace(folder)
+    add_opened(workspace)
     add_ced(workspace)
     add_prune(workspace)
     add_prune(workspace, state="failed", num_stages=1)
@@ -209,5 +310,16 @@ def full_workspace(folder: Path) -> Workspace:
     return workspace
 
 
+def play_engine(workspace: Workspace) -> None:
+    """Answers every question with something made up, until stopped: for looking at the pages without a model."""
+    while True:
+        beat(workspace, WorkerInfo(worker_id="play", pid=os.getpid(), device="cpu", heartbeat=time.time(), doing=""))
+        if (asked := answer_as_the_engine(workspace)) is not None:
+            print(asked, flush=True)
+        time.sleep(1.0)
+
+
 if __name__ == "__main__":
-    full_workspace(Path(sys.argv[1]))
+    made = full_workspace(Path(sys.argv[1]))
+    if "--play" in sys.argv:
+        play_engine(made)

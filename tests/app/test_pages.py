@@ -22,7 +22,7 @@ from engine.runs.workspace import Workspace
 from tests.app.conftest import MAIN, Open, words
 from tests.app.fixtures import add_ced, add_prune, ced_result, metrics, sample_images
 
-PAGES = ["start", "model_data", "importance", "prune", "compare", "runs"]
+PAGES = ["start", "model_data", "importance", "prune", "compare", "runs", "open_model", "open_data"]
 
 
 def button(at: AppTest, label: str):
@@ -70,7 +70,8 @@ def test_every_page_opens_on_a_workspace_with_everything_in_it(full: Workspace, 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_control_says_what_it_does(full: Workspace, open_page: Open, page: str) -> None:
     at = open_page(page)
-    kinds = ("button", "button_group", "selectbox", "slider", "number_input", "select_slider")
+    kinds = ("button", "button_group", "selectbox", "slider", "number_input", "select_slider", "text_input",
+             "text_area", "toggle", "checkbox", "file_uploader", "download_button", "page_link")  # fmt: skip
     silent = [f"{kind} {w.label}" for kind in kinds for w in at.get(kind) if not w.proto.help]
     assert not silent
 

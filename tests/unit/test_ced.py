@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 
@@ -6,9 +7,10 @@ import pytest
 import torch
 
 from engine.errors import InputError
-from engine.importance.ced import CedResult, ced_columns, compute_ced, draw_probe, joint_effect
-from engine.importance.config import VARIABLES, CedConfig
-from engine.importance.streams import outputs_without, outputs_without_each, outputs_without_each_naively
+from engine.importance.ced import CedResult, cache_key, ced_columns, compute_ced, joint_effect
+from engine.importance.columns import draw_probe
+from engine.importance.config import ESTIMATORS, VARIABLES, CedConfig
+from engine.importance.streams import outputs_without, outputs_without_each, outputs_without_each_naively, parts_of
 from tests.conftest import make_network
 
 SMALL = dict(samples=24, timesteps=3, num_bootstrap=30)
@@ -144,16 +146,104 @@ def test_columns_arrive_one_by_one_and_the_answer_is_kept(make_model, digits, tm
 
 
 @pytest.mark.parametrize("condition", ["none", "class"])
-@pytest.mark.parametrize("estimator", ["gaussian", "gaussian-scalar", "gaussian-full"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_every_estimator_and_condition_gives_a_finite_answer(make_model, digits, estimator, condition):
     config = CedConfig(variable="prediction", estimator=estimator, condition=condition, samples=64, timesteps=2)
     result = compute_ced(make_model(), digits, config)
     assert np.isfinite(result.ced).all()
     assert min(result.ced) > 0
+    assert 0 < result.entropy_error < 0.5
+
+
+@pytest.mark.parametrize("num", [2, 300])
+def test_branches_share_prefixes_and_give_the_naive_loops_numbers(num):
+    network = make_network(depth=3)
+    generator = torch.Generator().manual_seed(0)
+    x, t = torch.randn(num, 4, 8, 8, generator=generator), torch.rand(num, generator=generator) * 999
+    y, parts = torch.randint(0, 10, (num,), generator=generator), parts_of(network, "branch")
+    shared = outputs_without_each(network, x, t, y, parts=parts)
+    naive = outputs_without_each_naively(network, x, t, y, parts=parts)
+    assert shared.shape[0] == 7
+    assert torch.allclose(shared, naive, atol=1e-5)
+    assert torch.allclose(shared[0], network(x, t, y), atol=1e-5)
+    assert (naive[1:] - naive[:1]).abs().amax((1, 2, 3, 4)).min() > 0.005  # every branch matters
+    both = outputs_without(network, x, t, y, [2, 3], parts=parts)[1]
+    assert torch.allclose(both, network(x, t, y, skip=[1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_branches_have_rows_and_intervals_of_their_own(make_model, digits, variable):
+    model, config = make_model(), CedConfig(variable=variable, granularity="branch", **SMALL)
+    result = compute_ced(model, digits, config)
+    assert result.labels == [f"{block} {branch}" for block in range(4) for branch in ("attn", "mlp")]
+    assert result.blocks == list(range(8))
+    assert sorted(result.order) == list(range(8))
+    assert all(low <= ced <= high for low, ced, high in zip(result.ci_low, result.ced, result.ci_high, strict=True))
+    both = joint_effect(model, digits, [4, 5], config).delta
+    block = joint_effect(model, digits, [2], CedConfig(variable=variable, **SMALL)).delta
+    assert both == pytest.approx(block, abs=1e-5)
+    with torch.no_grad():
+        for parameter in model.network.blocks[1].adaLN_modulation.parameters():
+            parameter[2 * 32 : 3 * 32] = 0  # attention's gate
+    assert compute_ced(model, digits, config).ced[2] == pytest.approx(0, abs=1e-6)
+
+
+#: CED of a small model under the default settings but for the numbers of samples and columns, from before there were
+#: branches, races and greedy orders
+BEFORE = {
+    "target": [0.009096238, 0.003975563, 0.005299017, 0.010803838],
+    "prediction": [0.002488876, 0.003922950, 0.004013060, 0.010344847],
+    "samples": [0.000754655, 0.005050670, 0.002289926, 0.005524937],
+}
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_later_settings_left_the_usual_results_as_they_were(make_model, digits, variable):
+    result = compute_ced(make_model("diffusion"), digits, CedConfig(variable=variable, **SMALL))
+    assert result.ced == pytest.approx(BEFORE[variable], abs=1e-5)
+
+
+def test_settings_of_their_own_have_keys_of_their_own_and_the_usual_ones_keep_theirs(make_model, digits):
+    model = make_model()
+    changes = [
+        {},
+        {"granularity": "branch"},
+        {"order": "greedy"},
+        {"order": "greedy", "num_candidates": 2},
+        {"method": "racing"},
+        {"method": "racing", "num_candidates": 2},
+        {"estimator": "knn"},
+        {"seed": 1},
+    ]
+    keys = [cache_key(model, digits, CedConfig(**change)) for change in changes]
+    assert len(set(keys)) == len(keys)
+    # the settings that there were before
+    old = ("variable", "estimator", "condition", "samples", "timesteps", "seed", "num_bootstrap", "confidence")
+    settings = {name: getattr(CedConfig(), name) for name in old}
+    question = [model.content_hash, model.ref, digits.content_hash, settings, "ced-1"]
+    assert keys[0] == hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def test_results_from_before_branches_open(make_model, digits):
+    result = compute_ced(make_model(), digits, CedConfig(**SMALL)).as_dict()
+    for name in ("labels", "entropy_error", "greedy", "racing"):
+        del result[name]
+    assert CedResult(**result).labels == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
-    "changes", [{"samples": 0}, {"timesteps": 0}, {"variable": "magic"}, {"estimator": "x"}, {"condition": "y"}]
+    "changes",
+    [
+        {"samples": 0},
+        {"timesteps": 0},
+        {"variable": "magic"},
+        {"estimator": "x"},
+        {"condition": "y"},
+        {"granularity": "z"},
+        {"order": "z"},
+        {"method": "z"},
+        {"num_candidates": 0},
+    ],
 )
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(InputError):

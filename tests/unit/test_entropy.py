@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from engine.importance.entropy import ESTIMATORS, bootstrap_counts, within_classes
+from engine.importance.config import ESTIMATORS as ESTIMATORS_IN_WORDS
+from engine.importance.entropy import (
+    ESTIMATORS,
+    bootstrap_counts,
+    expected_error,
+    residual,
+    too_few_samples,
+    within_classes,
+)
 
 NUM = 20_000
 
@@ -90,6 +98,99 @@ def test_within_classes_averages_over_what_the_data_holds():
     h = within_classes(ESTIMATORS["gaussian"], labels)(values, once())[0, 0].item()
     base = 0.5 * math.log(2 * math.pi * math.e)
     assert h == pytest.approx(0.75 * base + 0.25 * (base + math.log(4)), abs=0.02)
+
+
+def mixture(rng: np.random.Generator, num: int, d: int) -> np.ndarray:
+    """Two Gaussians of unit variance, so far apart that their entropy is that of one plus log 2."""
+    return rng.normal(size=(num, d)) + np.where(rng.random((num, 1)) < 0.5, -20, 20)
+
+
+def correlated(rng: np.random.Generator, num: int, d: int) -> np.ndarray:
+    return rng.normal(size=(num, d)) @ np.linalg.cholesky(covariance(d)).T
+
+
+def covariance(d: int) -> np.ndarray:
+    return 0.6 ** np.abs(np.subtract.outer(np.arange(d), np.arange(d)))
+
+
+_UNIT = 0.5 * math.log(2 * math.pi * math.e)
+TRUTHS = {
+    "a Gaussian of given covariance": (correlated, lambda d: gaussian_entropy(covariance(d))),
+    "uniform": (lambda rng, num, d: rng.uniform(0, 4, (num, d)), lambda d: math.log(4)),
+    "a mixture of two far Gaussians": (mixture, lambda d: _UNIT + math.log(2) / d),
+}
+
+
+@pytest.mark.parametrize("truth", TRUTHS)
+@pytest.mark.parametrize(("num", "d"), [(256, 1), (4096, 1), (256, 3), (4096, 3)])
+def test_nearest_neighbours_find_any_shape_within_the_stated_error(truth, num, d):
+    draw, analytic = TRUTHS[truth]
+    found = [entropy("knn", draw(np.random.default_rng(seed), num, d)[:, None]) for seed in range(5)]
+    error = expected_error("knn", num_samples=num, num_tokens=1, num_values=d)
+    assert np.mean(found) == pytest.approx(analytic(d), abs=1.5 * error)
+    assert np.std(found) < 2 * error
+
+
+def test_nearest_neighbours_overestimate_hard_edges_in_many_dimensions():
+    """A known limit: neighbours near an edge lie on one side only, and in 8 dimensions nearly all are near an edge."""
+    excess = entropy("knn", np.random.default_rng(0).uniform(0, 4, (4096, 1, 8))) - math.log(4)
+    assert 0.08 < excess < 0.16
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("gaussian", (200, 16, 4)),
+        ("gaussian-scalar", (200, 16, 4)),
+        ("gaussian-full", (200, 4, 16)),
+        ("knn", (200, 16, 16)),
+    ],
+)
+def test_estimates_of_a_standard_gaussian_err_as_stated(name, shape):
+    found = np.array([entropy(name, np.random.default_rng(seed).normal(size=shape)) for seed in range(12)])
+    B, T, d = shape
+    stated = expected_error(name, num_samples=B, num_tokens=T, num_values=d)
+    assert np.abs(found - _UNIT).max() < 3 * stated
+    assert np.abs(found - _UNIT).max() > 0.05 * stated  # a statement so wide that nothing could break it is none
+
+
+def test_a_gaussian_of_given_covariance_errs_as_stated():
+    d = 6
+    values = [correlated(np.random.default_rng(seed), 2000, d)[:, None] for seed in range(8)]
+    found = np.array([entropy("gaussian-full", value) for value in values])
+    stated = expected_error("gaussian-full", num_samples=2000, num_tokens=1, num_values=d)
+    assert np.abs(found - gaussian_entropy(covariance(d))).max() < 4 * stated
+
+
+def test_a_residual_has_the_entropy_of_its_mean_square():
+    rng = np.random.default_rng(6)
+    squares = torch.from_numpy((3 * rng.normal(size=(500, 64))) ** 2).mean(1)
+    found = residual(squares[None, :, None, None], once(500))[0, 0].item()
+    stated = expected_error("gaussian-residual", num_samples=500, num_tokens=1, num_values=64)
+    assert found == pytest.approx(_UNIT + math.log(3), abs=4 * stated)
+
+
+def test_too_few_samples_are_said_and_enough_are_not():
+    for name, few, enough in (("gaussian", 8, 256), ("gaussian-full", 6, 256), ("knn", 32, 256)):
+        tokens, values = (64, 4) if name == "gaussian" else (16, 16)
+        given = dict(num_tokens=tokens, num_values=values)
+        (said,) = too_few_samples(name, num_samples=few, **given)
+        assert said.startswith(f"{few} samples are few for the estimator {name}")
+        assert too_few_samples(name, num_samples=enough, **given) == []
+        assert expected_error(name, num_samples=few, **given) > expected_error(name, num_samples=enough, **given)
+
+
+def test_nearest_neighbours_weigh_their_terms_in_a_resample():
+    values = torch.from_numpy(np.random.default_rng(7).normal(size=(1, 400, 1, 2)))
+    counts = bootstrap_counts(400, 200, torch.Generator().manual_seed(0))
+    found = ESTIMATORS["knn"](values, counts)[0]
+    assert found[1:].mean().item() == pytest.approx(found[0].item(), abs=0.02)
+    again = [entropy("knn", np.random.default_rng(seed).normal(size=(400, 1, 2))) for seed in range(40)]
+    assert found[1:].std().item() == pytest.approx(np.std(again), rel=0.5)
+
+
+def test_every_estimator_is_explained():
+    assert ESTIMATORS.keys() == ESTIMATORS_IN_WORDS.keys()
 
 
 def test_a_constant_output_has_a_finite_entropy():

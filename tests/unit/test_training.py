@@ -121,3 +121,61 @@ def test_learning_rate_warms_up_and_decays():
 def test_impossible_settings_are_refused(changes):
     with pytest.raises(InputError):
         FinetuneConfig(**changes)
+
+
+def make_flipping(config: FinetuneConfig = CONFIG, *, flipped: bool) -> Trainer:
+    """Latents are +1 as they are and −1 mirrored, so that a batch says which it took."""
+    return Trainer(
+        make_network(drop_sigma=True, gate_std=0.05),
+        make_process("flow"),
+        latents=torch.ones(40, 4, 8, 8),
+        labels=torch.arange(40) % 10,
+        config=config,
+        flipped=-torch.ones(40, 4, 8, 8) if flipped else None,
+    )
+
+
+def test_mirrored_images_are_drawn_half_of_the_time_whole_and_change_no_other_draw():
+    config = replace(CONFIG, batch_size=4000)
+    plain, flipping = make_flipping(config, flipped=False)._draw(), make_flipping(config, flipped=True)._draw()
+    x0 = flipping[0]
+    assert (x0 == x0[:, :1, :1, :1]).all()
+    assert (x0[:, 0, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (plain[0] == 1).all()
+    for without, with_mirrored in zip(plain[1:], flipping[1:], strict=True):
+        assert torch.equal(without, with_mirrored)
+
+
+def test_a_resumed_run_with_mirrored_images_repeats_the_unbroken_one():
+    whole, first, second = (make_flipping(flipped=True) for _ in range(3))
+    list(finetune(whole))
+    steps = finetune(first)
+    for _ in range(3):
+        next(steps)
+    second.load_state_dict({name: value.clone() for name, value in first.state_dict().items()})
+    list(finetune(second))
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_mirrored_latents_of_another_shape_are_refused():
+    with pytest.raises(InputError, match="mirrored"):
+        Trainer(
+            make_network(drop_sigma=True),
+            make_process("flow"),
+            latents=torch.ones(4, 4, 8, 8),
+            labels=torch.zeros(4, dtype=torch.long),
+            config=CONFIG,
+            flipped=torch.ones(3, 4, 8, 8),
+        )
+
+
+def test_latents_too_large_for_the_device_stay_where_they_are_and_train_alike(monkeypatch):
+    moved = make_trainer()
+    list(finetune(moved))
+    monkeypatch.setattr("engine.training.finetune._MOST_ON_DEVICE", 0)
+    stayed = make_trainer()
+    list(finetune(stayed))
+    assert torch.equal(moved.latents, stayed.latents)
+    for name, value in moved.state_dict().items():
+        assert torch.equal(value, stayed.state_dict()[name]), name

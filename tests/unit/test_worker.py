@@ -20,7 +20,7 @@ from engine.runs.queue import (
     submit_preview,
     submit_run,
 )
-from engine.runs.store import FINISHED_STATES, Run, create_run, delete_run
+from engine.runs.store import RESTING_STATES, Run, create_run, delete_run
 from engine.runs.workers import live_workers
 from engine.runs.workspace import Workspace, open_workspace
 
@@ -56,6 +56,14 @@ if kind == "wait":
 run.update(state="done", progress=1.0)
 """
 
+FAKE_STANDBY = """
+import runpy, sys
+from engine.runs.standby import wait_for_run
+
+sys.argv = [sys.argv[1], *wait_for_run()]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 FAKE_WORKER = """
 import json, sys, time, types
 from pathlib import Path
@@ -79,11 +87,12 @@ def answer_preview(kind, params, *, folder, device):
 previews = types.ModuleType("engine.runs.previews")
 previews.answer_preview = answer_preview
 sys.modules["engine.runs.previews"] = previews
-root, options, constants = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+root, options, constants, *programs = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3]), *sys.argv[4:]
 for name, value in constants.items():
     (home,) = (module for module in (worker, child) if hasattr(module, name))
     setattr(home, name, value)
-worker.run_worker(open_workspace(root), run_command=[sys.executable, sys.argv[4]], **options)
+commands = dict(run_command=[sys.executable, programs[0]], standby_command=[sys.executable, *programs[1:], programs[0]])
+worker.run_worker(open_workspace(root), **commands, **options)
 """
 
 
@@ -99,12 +108,14 @@ StartWorker = Callable[..., subprocess.Popen]
 def start_worker(workspace: Workspace, tmp_path: Path) -> Iterator[StartWorker]:
     """Starts a worker; keywords in capitals replace its constants."""
     (tmp_path / "fake_run.py").write_text(FAKE_RUN)
+    (tmp_path / "fake_standby.py").write_text(FAKE_STANDBY)
     (tmp_path / "fake_worker.py").write_text(FAKE_WORKER)
     processes: list[subprocess.Popen] = []
 
     def start(**options: object) -> subprocess.Popen:
         constants = {name: options.pop(name) for name in list(options) if name.isupper()}
-        arguments = [str(workspace.root), json.dumps(options), json.dumps(constants), str(tmp_path / "fake_run.py")]
+        programs = [str(tmp_path / "fake_run.py"), str(tmp_path / "fake_standby.py")]
+        arguments = [str(workspace.root), json.dumps(options), json.dumps(constants), *programs]
         process = subprocess.Popen(
             [sys.executable, str(tmp_path / "fake_worker.py"), *arguments],
             env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
@@ -183,7 +194,7 @@ def test_killed_child_is_interrupted_and_can_be_resumed(workspace: Workspace, st
     run, after = submit(workspace, "wait"), submit(workspace, "work")
     start_worker()
     os.kill(wait_until_working(run), signal.SIGKILL)
-    wait_for_state(run, *FINISHED_STATES)
+    wait_for_state(run, *RESTING_STATES)
     status = run.status()
     assert status.state == "interrupted"
     assert "SIGKILL" in status.error
@@ -204,7 +215,7 @@ def test_child_dies_with_its_worker(workspace: Workspace, start_worker: StartWor
     assert run.status().state == "running"  # nobody was left to say otherwise
     other = submit(workspace, "work")
     start_worker()
-    wait_for_state(run, *FINISHED_STATES)
+    wait_for_state(run, *RESTING_STATES)
     assert run.status().state == "interrupted"
     wait_for_state(other, "done")
     assert run.status().state == "interrupted"  # it doesn't start again by itself
@@ -216,7 +227,7 @@ def test_running_run_stops_when_asked(workspace: Workspace, start_worker: StartW
     wait_until_working(run)
     cancel_run(workspace, run.id)
     cancel_run(workspace, run.id)
-    wait_for_state(run, *FINISHED_STATES)
+    wait_for_state(run, *RESTING_STATES)
     assert (run.status().state, run.status().message) == ("cancelled", "stopped when asked")
 
 
@@ -226,7 +237,7 @@ def test_run_that_does_not_listen_is_ended(workspace: Workspace, start_worker: S
     start_worker(CANCEL_GRACE_SECONDS=0.2, TERMINATE_GRACE_SECONDS=0.3)
     child = wait_until_working(run)
     cancel_run(workspace, run.id)
-    wait_for_state(run, *FINISHED_STATES)
+    wait_for_state(run, *RESTING_STATES)
     assert run.status().state == "cancelled"
     assert is_gone(child)
     wait_for(lambda: queue_position(workspace, run.id) is None)
@@ -267,6 +278,118 @@ def test_status_damaged_by_a_dying_child_is_mended(workspace: Workspace, start_w
     os.kill(child, signal.SIGKILL)
     wait_for(lambda: queue_position(workspace, run.id) is None)
     assert run.status().state == "interrupted"
+
+
+# --- the process that stands by ---
+
+
+def children_of(pid: int) -> list[int]:
+    """That live; a worker whose own process has ended has none."""
+    try:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
+    return [int(child) for child in found if not is_gone(int(child))]
+
+
+def wait_for_standby(worker: subprocess.Popen, *, other_than: int | None = None) -> int:
+    wait_for(lambda: children_of(worker.pid) not in ([], [other_than]))
+    (standby,) = children_of(worker.pid)
+    return standby
+
+
+@pytest.fixture
+def stood_by(start_worker: StartWorker) -> tuple[subprocess.Popen, int]:
+    """A worker and the process that waits for its next run."""
+    worker = start_worker(QUIET_SECONDS=0.1)
+    return worker, wait_for_standby(worker)
+
+
+def test_run_is_handed_to_the_process_that_stands_by(workspace: Workspace, stood_by: tuple) -> None:
+    worker, standby = stood_by
+    run = submit(workspace, "wait")
+    assert wait_until_working(run) == standby
+    time.sleep(0.5)
+    assert children_of(worker.pid) == [standby]  # no other beside a run
+    (run.path / "go").touch()
+    wait_for_state(run, "done")
+    assert (run.path / "log.txt").read_text() == "at work\n"
+    assert wait_for_standby(worker, other_than=standby) != standby
+    assert len(children_of(worker.pid)) == 1
+    second = submit(workspace, "fail")
+    wait_for_state(second, *RESTING_STATES)
+    assert second.status().error == "the file weights.safetensors is damaged; get it again"
+
+
+def test_handed_run_can_be_ended_like_any_other(workspace: Workspace, start_worker: StartWorker) -> None:
+    worker = start_worker(QUIET_SECONDS=0.1, CANCEL_GRACE_SECONDS=0.2, TERMINATE_GRACE_SECONDS=0.3)
+    standby = wait_for_standby(worker)
+    run = submit(workspace, "stubborn")
+    assert wait_until_working(run) == standby
+    assert os.getpgid(standby) == standby  # a group of its own
+    cancel_run(workspace, run.id)
+    wait_for_state(run, *RESTING_STATES)
+    assert run.status().state == "cancelled"
+    again = submit(workspace, "deaf")
+    os.kill(wait_until_working(again), signal.SIGKILL)
+    wait_for_state(again, *RESTING_STATES)
+    assert again.status().state == "interrupted"
+    assert "SIGKILL" in again.status().error
+
+
+def test_standby_and_handed_run_die_with_the_worker(
+    workspace: Workspace, stood_by: tuple, start_worker: StartWorker
+) -> None:
+    worker, standby = stood_by
+    worker.kill()
+    worker.wait()
+    wait_for(lambda: is_gone(standby), seconds=2)
+    worker = start_worker(QUIET_SECONDS=0.1)
+    standby = wait_for_standby(worker)
+    run = submit(workspace, "stubborn")
+    assert wait_until_working(run) == standby
+    worker.kill()
+    worker.wait()
+    wait_for(lambda: is_gone(standby), seconds=2)
+
+
+def test_standby_goes_when_its_worker_is_told_to_stop(stood_by: tuple) -> None:
+    worker, standby = stood_by
+    worker.terminate()
+    assert worker.wait(timeout=10) == 0
+    assert is_gone(standby)
+
+
+def test_run_does_not_depend_on_the_standby(workspace: Workspace, stood_by: tuple) -> None:
+    worker, standby = stood_by
+    os.kill(standby, signal.SIGKILL)
+    run = submit(workspace, "work")
+    wait_for_state(run, "done")
+    assert run.status().pid != standby
+    assert wait_for_standby(worker) not in (standby, run.status().pid)
+
+
+def test_standby_that_fails_is_not_tried_again_and_again(
+    workspace: Workspace, start_worker: StartWorker, tmp_path: Path
+) -> None:
+    (tmp_path / "fake_standby.py").write_text("import sys; sys.exit('torch is broken')")
+    start_worker(QUIET_SECONDS=0.1)
+    log = workspace.root / "worker-cpu.log"
+    wait_for(lambda: "torch is broken" in log.read_text())
+    time.sleep(1.0)
+    assert log.read_text().count("torch is broken") == 1
+    run = submit(workspace, "work")
+    wait_for_state(run, "done")
+    wait_for(lambda: log.read_text().count("torch is broken") == 2)
+
+
+def test_standby_that_waited_long_enough_ends(workspace: Workspace, start_worker: StartWorker) -> None:
+    worker = start_worker(QUIET_SECONDS=0.1, STANDBY_SECONDS=2.0)
+    wait_for_standby(worker)
+    wait_for(lambda: not children_of(worker.pid), seconds=5)
+    run = submit(workspace, "work")
+    wait_for_state(run, "done")
+    wait_for_standby(worker)
 
 
 # --- previews ---

@@ -1,0 +1,97 @@
+"""What a stage takes out, as a person decides it: the vote with other weights, another number, or blocks by hand."""
+
+from typing import Any
+
+import streamlit as st
+
+from app import driving, vote_table
+from app.errors import one_line_errors
+from app.stage_tree import strip_of
+from engine.pruning import vote
+from engine.runs.store import Run, Stage
+
+_WAYS = {
+    "vote": ("The vote", "Change what counts and see at once what the vote would take."),
+    "number": ("Another number", "So many of the least important blocks go, whatever the vote says."),
+    "hand": ("Blocks by hand", "Exactly the blocks you click go."),
+}
+
+
+def choose(record: dict[str, Any] | None, head: Stage, first: Stage, *, key: str) -> dict[str, Any] | None:
+    """{"drop", "record"} of what shall grow from ``head``; None while nothing is chosen. ``record``: a vote on it."""
+    way = "hand"
+    if record:
+        way = st.segmented_control(
+            "Who decides", list(_WAYS), default="vote", key=f"way_{key}", format_func=lambda name: _WAYS[name][0],
+            help=" ".join(f"{label}: {about}" for label, about in _WAYS.values()), required=True,
+        )  # fmt: skip
+    if way == "vote":
+        return driving.choice_of(counted(record, key=key))
+    choice = _by_number(record, key=key) if way == "number" else _by_hand(record, head, key=key)
+    if choice:
+        st.html(strip_of(first, head, next_drop=choice["drop"]) + vote_table.sentence(choice["record"]))
+    return choice
+
+
+def counted(record: dict[str, Any], *, key: str) -> dict[str, Any]:
+    """The record under the weights of the sliders, with its table."""
+    weights = vote_table.weight_sliders(record["weights"], key=f"weight_{key}")
+    again = record if weights == record["weights"] else vote.recount(record, weights)
+    st.html(vote_table.sentence(again) + vote_table.table(again) + vote_table.note(again))
+    return again
+
+
+def draw_pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
+    """The decision at which the run rests."""
+    st.fragment(_pending)(run, stages, asked)
+
+
+@one_line_errors
+def _pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
+    number, head = asked["number"], next(stage for stage in stages if stage.number == asked["parent"])
+    st.subheader(f"Stage {number}: what goes?", anchor=False)
+    st.html('<p class="ep-note">The run rests until you say go. Nothing has been dropped for this stage yet.</p>')
+    choice = choose(asked["record"], head, stages[0], key=f"{run.id}_{number}_{head.number}")
+    with st.container(horizontal=True):
+        on = st.button(
+            "Go on with this", type="primary", disabled=choice is None, key=f"accept_{run.id}_{number}",
+            help="Drops these blocks, recovers, and goes on as before: stopping at the next decision, or not.",
+        )  # fmt: skip
+        through = st.button(
+            "Go on and run to the target", disabled=choice is None, key=f"through_{run.id}_{number}",
+            help="Drops these blocks and lets the engine decide the stages that follow by itself.",
+        )  # fmt: skip
+    if not (on or through):
+        return
+    now = driving.pending(run)
+    if now is None or (now["number"], now["parent"]) != (number, head.number):
+        st.rerun()  # somebody else was faster: show what holds now
+    step = driving.stepping(run) and not through
+    if choice["record"] == asked["record"]:
+        driving.go_on(run, step=step)
+    else:
+        driving.carry_out(run, choice, head=head.number, step=step)
+    st.rerun()
+
+
+def _by_number(record: dict[str, Any], *, key: str) -> dict[str, Any]:
+    usual = len(vote.blocks_going(record) or [])
+    number = st.slider(
+        "Blocks to drop", 0, len(record["order"]) - 1, usual, key=f"number_{key}",
+        help="The least important go first, in the order measured for this stage.",
+    )  # fmt: skip
+    if number == usual:
+        return driving.choice_of(record)
+    return driving.choice_of(vote.override(record, num_dropped=number))
+
+
+def _by_hand(record: dict[str, Any] | None, head: Stage, *, key: str) -> dict[str, Any] | None:
+    clicked = st.pills(
+        "Blocks to drop", head.kept_blocks, selection_mode="multi", key=f"strip_{key}",
+        help="Click a block to drop it, click again to keep it. Numbers are those of the model that was loaded.",
+    )  # fmt: skip
+    drop = sorted(clicked or [])
+    if not drop:
+        st.html('<p class="ep-note">Choose at least one block.</p>')
+        return None
+    return driving.choice_of(vote.override(record, drop=drop)) if record else driving.by_hand(drop)

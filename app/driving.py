@@ -1,0 +1,110 @@
+"""Driving a pruning run: what it rests at, and asking the engine to pause, to go on, to decide otherwise, to branch."""
+
+from dataclasses import replace
+from typing import Any
+
+from app import jobs
+from engine.pruning.config import DEFAULT_WEIGHTS
+from engine.pruning.vote import blocks_going
+from engine.runs import queue
+from engine.runs.drive import Drive, pause_requested, pending_decision, read_drive
+from engine.runs.store import RESTING_STATES, Run, Stage
+
+
+def at_rest(run: Run) -> bool:
+    return run.status().state in RESTING_STATES
+
+
+def pending(run: Run) -> dict[str, Any] | None:
+    """The decision that waits for a person: {"parent", "number", "drop" (places in the parent), "record", "ced"}."""
+    return pending_decision(run)
+
+
+def pausing(run: Run) -> bool:
+    return pause_requested(run)
+
+
+def stepping(run: Run) -> bool:
+    """Does it stop at each decision?"""
+    return read_drive(run).step
+
+
+def params_now(run: Run) -> dict[str, Any]:
+    """What was asked, with what a person changed since."""
+    return {**run.params, **read_drive(run).changes}
+
+
+def weights_now(run: Run) -> dict[str, float]:
+    return params_now(run).get("weights") or dict(DEFAULT_WEIGHTS)
+
+
+def decides_by_itself(run: Run) -> bool:
+    """False for blocks that were chosen beforehand: then there is nothing to stop at."""
+    return not params_now(run).get("drop")
+
+
+def pause(run_id: str) -> None:
+    queue.pause_run(jobs.workspace(), run_id)
+
+
+def go_on(run: Run, *, step: bool | None = None) -> None:
+    """From where it rests, what was decided by hand included. ``step``: stop at each decision from now on, or don't."""
+    drive = read_drive(run)
+    if step is None or step == drive.step:
+        queue.resume_run(jobs.workspace(), run.id)
+    else:
+        queue.drive_run(jobs.workspace(), run.id, replace(drive, step=step))
+    jobs.start_engine()
+
+
+def carry_out(run: Run, choice: dict[str, Any], *, head: int, step: bool, num_steps: int | None = None) -> None:
+    """Goes on from stage ``head`` with a choice made by a person: {"drop": [blocks of the loaded model], "record"}.
+
+    Weights that differ from the run's hold for its later votes too, as do ``num_steps`` of recovery.
+    """
+    weights = choice["record"].get("weights")
+    changes = {"weights": weights} if weights and weights != weights_now(run) else {}
+    _drive(run, Drive(head=head, decision=choice, step=step, changes=changes | _recovery(run, num_steps)))
+
+
+def choose_anew(
+    run: Run, *, head: int, level: int, depth: int, rounds: int, step: bool, num_steps: int | None = None
+) -> None:
+    """Goes on from stage ``head``, ``level`` stages from the intact model: scored and voted afresh in so many
+    ``rounds``, down to ``depth`` blocks."""
+    target = {"target_depth": depth, "target_speedup": None, "drop": [], "num_stages": level + rounds}
+    _drive(run, Drive(head=head, step=step, changes=target | _recovery(run, num_steps)))
+
+
+def choice_of(record: dict[str, Any]) -> dict[str, Any]:
+    """What a vote, or one that was overridden, takes out."""
+    return {"drop": blocks_going(record) or [], "record": record}
+
+
+def by_hand(blocks: list[int]) -> dict[str, Any]:
+    """A choice of blocks where no vote was held."""
+    going = "1 block goes" if len(blocks) == 1 else f"{len(blocks)} blocks go"
+    reason = f"{going} ({', '.join(map(str, blocks))}), chosen by hand."
+    nothing = {"order": [], "scores": {}, "candidates": [], "weights": {}, "chosen": None}
+    return {"drop": blocks, "record": {"mode": "chosen", **nothing, "reason": reason}}
+
+
+def record_after(stages: list[Stage], head: int) -> dict[str, Any] | None:
+    """A vote that was held on what grows from stage ``head``; its candidates are the same on every branch."""
+    for stage in stages:
+        record = stage.info.get("decision")
+        if stage.info.get("parent") == head and record and record["candidates"]:
+            return record
+    return None
+
+
+def _recovery(run: Run, num_steps: int | None) -> dict[str, Any]:
+    now = params_now(run).get("finetune", {})
+    return (
+        {} if num_steps is None or num_steps == now.get("num_steps") else {"finetune": {**now, "num_steps": num_steps}}
+    )
+
+
+def _drive(run: Run, drive: Drive) -> None:
+    queue.drive_run(jobs.workspace(), run.id, replace(drive, changes={**read_drive(run).changes, **drive.changes}))
+    jobs.start_engine()

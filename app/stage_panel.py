@@ -1,0 +1,160 @@
+"""One stage of a run: why these blocks went, what would have gone under other weights, and the way back to it."""
+
+import streamlit as st
+
+from app import address, decision, driving, vote_table
+from app.errors import one_line_errors
+from engine.pruning import vote
+from engine.runs.drive import path_to
+from engine.runs.store import Run, Stage
+from engine.training.config import FinetuneConfig
+
+_AFRESH, _OTHERWISE = "Score and vote afresh", "Decide now"
+
+
+def pick(stages: list[Stage]) -> Stage:
+    """The stage looked at; in the address too."""
+    numbers = [stage.number for stage in stages]
+    if st.session_state.get("prune_stage") not in numbers:
+        wanted = address.asked_number("stage", numbers)
+        st.session_state["prune_stage"] = numbers[-1] if wanted is None else wanted
+    number = st.pills(
+        "Look at stage", numbers, key="prune_stage", required=True,
+        help="Shows why its blocks went, and lets you go back to it and branch.",
+    )  # fmt: skip
+    address.remember(stage=number)
+    return next(stage for stage in stages if stage.number == number)
+
+
+def draw(run: Run, stages: list[Stage], stage: Stage) -> None:
+    record = stage.info.get("decision")
+    if record:
+        st.fragment(_why)(run, stages, stage)
+    st.fragment(_branch)(run, stages, stage)
+    _compare(run, stages, stage)
+
+
+@one_line_errors
+def _why(run: Run, stages: list[Stage], stage: Stage) -> None:
+    record = stage.info["decision"]
+    st.subheader(f"Stage {stage.number}: why these blocks went", anchor=False)
+    st.html(vote_table.sentence(record) + vote_table.table(record))
+    if not record["candidates"]:
+        return
+    st.html(vote_table.note(record))
+    with st.expander("What if something else counted?"):
+        again = decision.counted(_as_voted(record), key=f"if_{run.id}_{stage.number}")
+        choice = driving.choice_of(again)
+        if sorted(choice["drop"]) == sorted(stage.info["dropped_blocks"]):
+            st.html('<p class="ep-note">The same blocks would have gone.</p>')
+        elif st.button(
+            f"Branch from stage {stage.info['parent']} with this vote", disabled=not driving.at_rest(run),
+            key=f"if_go_{run.id}_{stage.number}",
+            help="Grows another stage beside this one; this one stays. Possible while the run rests.",
+        ):  # fmt: skip
+            driving.carry_out(run, choice, head=stage.info["parent"], step=driving.stepping(run))
+            st.rerun()
+
+
+def _as_voted(record: dict) -> dict:
+    """Without a person's override: what-if asks the vote."""
+    return vote.recount(record, record["weights"]) if record["mode"] == "overridden" else record
+
+
+@one_line_errors
+def _branch(run: Run, stages: list[Stage], stage: Stage) -> None:
+    with st.expander(f"Go back to stage {stage.number} and branch", key=f"branch_{run.id}_{stage.number}"):
+        if stage.depth < 2:
+            st.html('<p class="ep-note">One block is left: nothing more can go.</p>')
+            return
+        key = f"{run.id}_from{stage.number}"
+        st.html(
+            f'<p class="ep-note">Another stage grows from the model as it was after stage {stage.number}, with '
+            f"{stage.depth} blocks. Stages that exist stay as they are, so you can compare both ways.</p>"
+        )
+        how = st.segmented_control(
+            "What goes next", [_OTHERWISE, _AFRESH], default=_OTHERWISE, key=f"how_{key}", required=True,
+            help=f"{_OTHERWISE}: choose the blocks here. {_AFRESH}: the engine measures this stage and holds a vote.",
+        )  # fmt: skip
+        afresh = how == _AFRESH
+        plan = _rounds(stage, key) if afresh else None
+        choice = None if afresh else decision.choose(
+            driving.record_after(stages, stage.number), stage, stages[0], key=key
+        )  # fmt: skip
+        num_steps, step = _recovery(run, key)
+        resting = driving.at_rest(run)
+        if not resting:
+            st.html('<p class="ep-note">The run is at work. Pause it first; then it can go on from here.</p>')
+        ready = resting and (afresh or choice is not None)
+        if st.button(
+            f"Branch from stage {stage.number}", type="primary", disabled=not ready,
+            key=f"go_{key}", help="Queues the run again, from this stage. Nothing that is finished is lost.",
+        ):  # fmt: skip
+            if plan:
+                level = len(path_to(run, stage.number)) - 1
+                driving.choose_anew(
+                    run, head=stage.number, level=level, depth=plan[0], rounds=plan[1], step=step, num_steps=num_steps
+                )
+            else:
+                driving.carry_out(run, choice, head=stage.number, step=step, num_steps=num_steps)
+            st.rerun()
+
+
+def _rounds(stage: Stage, key: str) -> tuple[int, int]:
+    """(blocks to keep, in how many stages)"""
+    left, right = st.columns(2, gap="medium")
+    depth = left.number_input(
+        "Blocks to keep", 1, stage.depth - 1, max(1, stage.depth - 2), key=f"depth_{key}",
+        help="The depth to end at. It becomes the target of this run.",
+    )  # fmt: skip
+    rounds = right.number_input(
+        "Stages", 1, 12, 1, key=f"rounds_{key}", help="In so many rounds; importance is measured afresh before each."
+    )
+    return int(depth), int(rounds)
+
+
+def _recovery(run: Run, key: str) -> tuple[int, bool]:
+    """(steps of recovery, stop at each decision)"""
+    usual = driving.params_now(run).get("finetune", {}).get("num_steps", FinetuneConfig().num_steps)
+    left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
+    num_steps = left.number_input(
+        "Recovery steps of a stage", 0, 1_000_000, int(usual), 50,
+        key=f"steps_{key}", help="Training steps after blocks went; holds for this run's later stages too.",
+    )  # fmt: skip
+    step = right.toggle(
+        "Stop at each decision and ask me",
+        driving.stepping(run),
+        key=f"step_{key}",
+        help="The run rests after each vote that follows until you say go.",
+    )
+    return int(num_steps), step
+
+
+def _compare(run: Run, stages: list[Stage], stage: Stage) -> None:
+    """Links to the pictures and numbers of two stages."""
+    others = [other for other in stages if other.number != stage.number]
+    if not others:
+        return
+    names = {other.number: f"stage {other.number}, {other.depth} blocks" for other in others}
+    left, right = st.columns([2, 3], gap="medium", vertical_alignment="bottom")
+    numbers = list(names)
+    other = left.selectbox(
+        f"Compare stage {stage.number} with", numbers, key=f"with_{run.id}_{stage.number}",
+        index=numbers.index(_sister(stages, stage)), format_func=names.get,
+        help="The same seeds drawn by both, and their numbers side by side.",
+    )  # fmt: skip
+    pair = sorted((other, stage.number))
+    right.page_link(
+        "views/compare.py", label=f"Compare stages {pair[0]} and {pair[1]} →",
+        query_params={"run": run.id, "left": str(pair[0]), "stage": str(pair[1])},
+        help="Opens the pictures, seed by seed, and the numbers of these two stages.",
+    )  # fmt: skip
+
+
+def _sister(stages: list[Stage], stage: Stage) -> int:
+    """The stage it is most natural to compare with: another end of a branch, else the intact model, else the next."""
+    parents = {other.info.get("parent") for other in stages}
+    ends = [other.number for other in stages if other.number not in parents and other.number != stage.number]
+    if stage.number not in parents and ends:
+        return ends[-1]
+    return next(other.number for other in stages if other.number != stage.number)

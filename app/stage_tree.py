@@ -1,0 +1,114 @@
+"""The stages of a run as a tree: one lane a branch, one card a stage, the strip of blocks one below the other."""
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+from app import blocks
+from engine.runs.store import Stage
+
+
+@dataclass(frozen=True)
+class Place:
+    """In the grid of cards; both from 0."""
+
+    level: int  # stages from the intact model
+    lane: int
+    parent_lane: int
+
+
+def places(parents: dict[int, int | None]) -> dict[int, Place]:
+    """Where the stages stand: the first that grows from a stage goes on in its lane, each other opens a new one.
+
+    ``parents``: number -> number of the stage that it grew from; a parent comes before its children.
+    """
+    found: dict[int, Place] = {}
+    continued: set[int] = set()
+    lanes = 0
+    for number, parent in sorted(parents.items()):
+        above = found.get(parent) if parent is not None else None
+        if above is None:
+            found[number] = Place(0, lanes, lanes)
+            lanes += 1
+        elif parent in continued:
+            found[number] = Place(above.level + 1, lanes, above.lane)
+            lanes += 1
+        else:
+            continued.add(parent)
+            found[number] = Place(above.level + 1, above.lane, above.lane)
+    return found
+
+
+def tree(stages: list[Stage], *, chosen: int | None, coming: dict[str, Any] | None = None) -> str:
+    """``coming``: the stage under way, {"number", "parent", "drop" (blocks of the loaded model), "words"}."""
+    parents = {stage.number: stage.info.get("parent") for stage in stages}
+    if coming:
+        parents[coming["number"]] = coming["parent"]
+    where = places(parents)
+    cards = [_card(stages, stage, where[stage.number], chosen=stage.number == chosen) for stage in stages]
+    if coming:
+        cards.append(_coming(stages, coming, where[coming["number"]]))
+    lanes = 1 + max(place.lane for place in where.values())
+    return (
+        f'<div class="ep-scroll"><div class="ep-tree{" one" if lanes == 1 else ""}" style="--lanes: {lanes}">'
+        + "".join(cards) + "</div></div>"
+    )  # fmt: skip
+
+
+def strip_of(first: Stage, stage: Stage, *, next_drop: list[int] = ()) -> str:
+    """Boxes that share the width, so that strips one below the other line up."""
+    shown = blocks.stage_strip(first, stage, small=True, next_drop=next_drop)
+    return f'<div class="ep-row-strip" style="--blocks: {len(first.kept_blocks)}">{shown}</div>'
+
+
+def facts(stage: Stage) -> list[str]:
+    """What came of a stage, each in half a line of HTML."""
+    found = []
+    metrics = stage.metrics() or {}
+    name = next((name for name in metrics.get("fidelity", {}) if name.startswith("FID")), None)
+    if name:
+        fid = metrics["fidelity"][name]
+        found.append(f"{html.escape(name)} <b>{fid['value']:.3g}</b> ({fid['low']:.3g} … {fid['high']:.3g})")
+    if (speed := speed_up(metrics)) is not None:
+        found.append(f"<b>{speed:.2f}×</b> faster")
+    if train := stage.info.get("train"):
+        found.append(f"{train['num_steps']:,} recovery steps")
+    return found
+
+
+def speed_up(metrics: dict[str, Any]) -> float | None:
+    """Measured: latency of the intact model over that of the stage, timed in turns."""
+    intact, mine = metrics.get("efficiency_of_intact") or {}, metrics.get("efficiency") or {}
+    if "latency_ms" not in intact or "latency_ms" not in mine:
+        return None
+    return intact["latency_ms"]["median"] / mine["latency_ms"]["median"]
+
+
+def _card(stages: list[Stage], stage: Stage, place: Place, *, chosen: bool) -> str:
+    dropped = stage.info.get("dropped_blocks") or []
+    title = "intact" if stage.number == stages[0].number else f"{stage.depth} of {stages[0].depth} blocks"
+    origin = "" if place.lane == place.parent_lane else f" · from stage {stage.info['parent']}"
+    words = [f"without {', '.join(map(str, dropped))}"] if dropped else []
+    return _box(
+        f"<b>Stage {stage.number}</b> {title}{origin}", strip_of(stages[0], stage), [*words, *facts(stage)], place,
+        css="chosen" if chosen else "",
+    )  # fmt: skip
+
+
+def _coming(stages: list[Stage], coming: dict[str, Any], place: Place) -> str:
+    parent = next(stage for stage in stages if stage.number == coming["parent"])
+    origin = "" if place.lane == place.parent_lane else f" · from stage {parent.number}"
+    shown = strip_of(stages[0], parent, next_drop=coming["drop"])
+    return _box(
+        f"<b>Stage {coming['number']}</b> {html.escape(coming['words'])}{origin}", shown, [], place, css="coming"
+    )
+
+
+def _box(head: str, strip: str, words: list[str], place: Place, *, css: str) -> str:
+    start = place.level == 0
+    span = place.lane - place.parent_lane
+    css += "" if start else " branch" if span else " next"
+    style = f"grid-row: {place.level + 1}; grid-column: {place.lane + 1}; --span: {span}"
+    said = "".join(f"<span>{word}</span>" for word in words)
+    body = f'<p class="head">{head}</p>{strip}<p class="facts">{said}</p>'
+    return f'<div class="ep-stage {css}" style="{style}">{body}</div>'
