@@ -26,18 +26,23 @@ def choose(record: dict[str, Any] | None, head: Stage, first: Stage, *, key: str
             help=" ".join(f"{label}: {about}" for label, about in _WAYS.values()), required=True,
         )  # fmt: skip
     if way == "vote":
-        return driving.choice_of(counted(record, key=key))
+        choice = driving.choice_of(counted(record, key=key))
+        st.html(strip_of(first, head, next_drop=choice["drop"]))
+        return choice
     choice = _by_number(record, key=key) if way == "number" else _by_hand(record, head, key=key)
     if choice:
-        st.html(strip_of(first, head, next_drop=choice["drop"]) + vote_table.sentence(choice["record"]))
+        st.html(vote_table.sentence(choice["record"]) + strip_of(first, head, next_drop=choice["drop"]))
     return choice
 
 
-def counted(record: dict[str, Any], *, key: str) -> dict[str, Any]:
-    """The record under the weights of the sliders, with its table."""
+def counted(record: dict[str, Any], *, key: str, question: str = "What counts?") -> dict[str, Any]:
+    """The record under the weights of the sliders, with its table; itself while they stand where they stood."""
+    st.html(f'<p class="ep-question">{question}</p>')
     weights = vote_table.weight_sliders(record["weights"], key=f"weight_{key}")
     again = record if weights == record["weights"] else vote.recount(record, weights)
-    st.html(vote_table.sentence(again) + vote_table.table(again) + vote_table.note(again))
+    if again is not record:
+        st.html(vote_table.sentence(again, lead="With these weights: "))
+    st.html(vote_table.table(again) + vote_table.note(again))
     return again
 
 
@@ -50,7 +55,10 @@ def draw_pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
 def _pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
     number, head = asked["number"], next(stage for stage in stages if stage.number == asked["parent"])
     st.subheader(f"Stage {number}: what goes?", anchor=False)
-    st.html('<p class="ep-note">The run rests until you say go. Nothing has been dropped for this stage yet.</p>')
+    st.html(
+        vote_table.sentence(asked["record"])
+        + '<p class="ep-note">The run rests until you say go. Nothing has been dropped for this stage yet.</p>'
+    )
     choice = choose(asked["record"], head, stages[0], key=f"{run.id}_{number}_{head.number}")
     with st.container(horizontal=True):
         on = st.button(
@@ -77,7 +85,7 @@ def _pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
 def _by_number(record: dict[str, Any], *, key: str) -> dict[str, Any]:
     usual = len(vote.blocks_going(record) or [])
     number = st.slider(
-        "Blocks to drop", 0, len(record["order"]) - 1, usual, key=f"number_{key}",
+        "Blocks to drop", 0, len(record["order"]) - 1, usual, key=f"number_{key}", persist_state="page",
         help="The least important go first, in the order measured for this stage.",
     )  # fmt: skip
     if number == usual:
@@ -87,7 +95,7 @@ def _by_number(record: dict[str, Any], *, key: str) -> dict[str, Any]:
 
 def _by_hand(record: dict[str, Any] | None, head: Stage, *, key: str) -> dict[str, Any] | None:
     clicked = st.pills(
-        "Blocks to drop", head.kept_blocks, selection_mode="multi", key=f"strip_{key}",
+        "Blocks to drop", head.kept_blocks, selection_mode="multi", key=f"strip_{key}", persist_state="page",
         help="Click a block to drop it, click again to keep it. Numbers are those of the model that was loaded.",
     )  # fmt: skip
     drop = sorted(clicked or [])

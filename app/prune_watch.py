@@ -149,11 +149,15 @@ def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> None
         st.html(shown + blocks.legend(shown))
         return
     st.subheader("Stages", anchor=False)
-    room = st.container()
+    room, coming = st.container(), _coming(run, stages, asked)
+    if len(stages) == 1 and not driving.at_rest(run):  # nothing to choose from yet
+        shown = stage_tree.tree(stages, chosen=None, coming=coming)
+        room.html(shown + blocks.legend(shown))
+        return
     stage = stage_panel.pick(stages)
-    shown = stage_tree.tree(stages, chosen=stage.number, coming=_coming(run, stages, asked))
+    shown = stage_tree.tree(stages, chosen=stage.number, coming=coming)
     room.html(shown + blocks.legend(shown))
-    stage_panel.draw(run, stages, stage)
+    stage_panel.draw(run, stages, stage, asked=asked)
 
 
 def _coming(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> dict[str, Any] | None:

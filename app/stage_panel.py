@@ -4,7 +4,6 @@ import streamlit as st
 
 from app import address, decision, driving, vote_table
 from app.errors import one_line_errors
-from engine.pruning import vote
 from engine.runs.drive import path_to
 from engine.runs.store import Run, Stage
 from engine.training.config import FinetuneConfig
@@ -26,39 +25,35 @@ def pick(stages: list[Stage]) -> Stage:
     return next(stage for stage in stages if stage.number == number)
 
 
-def draw(run: Run, stages: list[Stage], stage: Stage) -> None:
-    record = stage.info.get("decision")
-    if record:
+def draw(run: Run, stages: list[Stage], stage: Stage, *, asked: dict | None) -> None:
+    """``asked``: the decision at which the run rests; what grows from its stage is decided there."""
+    if stage.info.get("decision"):
         st.fragment(_why)(run, stages, stage)
-    st.fragment(_branch)(run, stages, stage)
+    if asked is None or asked["parent"] != stage.number:
+        st.fragment(_branch)(run, stages, stage)
     _compare(run, stages, stage)
 
 
 @one_line_errors
 def _why(run: Run, stages: list[Stage], stage: Stage) -> None:
-    record = stage.info["decision"]
+    record, parent = stage.info["decision"], stage.info["parent"]
     st.subheader(f"Stage {stage.number}: why these blocks went", anchor=False)
-    st.html(vote_table.sentence(record) + vote_table.table(record))
+    st.html(vote_table.sentence(record))
     if not record["candidates"]:
         return
-    st.html(vote_table.note(record))
-    with st.expander("What if something else counted?"):
-        again = decision.counted(_as_voted(record), key=f"if_{run.id}_{stage.number}")
-        choice = driving.choice_of(again)
-        if sorted(choice["drop"]) == sorted(stage.info["dropped_blocks"]):
-            st.html('<p class="ep-note">The same blocks would have gone.</p>')
-        elif st.button(
-            f"Branch from stage {stage.info['parent']} with this vote", disabled=not driving.at_rest(run),
-            key=f"if_go_{run.id}_{stage.number}",
-            help="Grows another stage beside this one; this one stays. Possible while the run rests.",
-        ):  # fmt: skip
-            driving.carry_out(run, choice, head=stage.info["parent"], step=driving.stepping(run))
-            st.rerun()
-
-
-def _as_voted(record: dict) -> dict:
-    """Without a person's override: what-if asks the vote."""
-    return vote.recount(record, record["weights"]) if record["mode"] == "overridden" else record
+    again = decision.counted(record, key=f"if_{run.id}_{stage.number}", question="What if something else counted?")
+    choice = driving.choice_of(again)
+    if again is record:
+        return
+    if sorted(choice["drop"]) == sorted(stage.info["dropped_blocks"]):
+        st.html('<p class="ep-note">With these weights the same blocks would have gone.</p>')
+    elif st.button(
+        f"Branch from stage {parent} with this vote", disabled=not driving.at_rest(run),
+        key=f"if_go_{run.id}_{stage.number}",
+        help="Grows another stage beside this one; this one stays. Possible while the run rests.",
+    ):  # fmt: skip
+        driving.carry_out(run, choice, head=parent, step=driving.stepping(run))
+        st.rerun()
 
 
 @one_line_errors

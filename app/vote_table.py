@@ -30,13 +30,14 @@ def weight_sliders(start: dict[str, float] | None, *, key: str) -> dict[str, flo
     for column, (voter, (label, about)) in zip(st.columns(3, gap="medium"), VOTERS.items(), strict=True):
         weights[voter] = column.slider(
             label, 0.0, max(2.0, float(start[voter])), float(start[voter]), 0.1, key=f"{key}_{voter}",
+            persist_state="page",
             help=f"{about} How much its ranks count in the vote; 0 is not at all.",
         )  # fmt: skip
     return weights
 
 
-def sentence(record: dict[str, Any]) -> str:
-    return f'<p class="ep-say">{html.escape(record["reason"])}</p>'
+def sentence(record: dict[str, Any], *, lead: str = "") -> str:
+    return f'<p class="ep-say">{lead}{html.escape(record["reason"])}</p>'
 
 
 def table(record: dict[str, Any]) -> str:

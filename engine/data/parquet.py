@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from engine.data.arrays import MAX_CLASSES, checked_labels
 from engine.data.crop import centre_crop
 from engine.data.dataset import Data, Findings, hash_of, unnamed_classes
+from engine.data.dataset_card import names_in_readme, names_in_schema
 from engine.data.folders import FLAT_CLASS, THREADS, natural_side, picture_notes
 from engine.data.picture import DECODE_ERRORS, Seen, read_rgb, see_content
 from engine.data.scan import MAX_DECODED, Entry, OpenProgress, Scan, count_duplicates, printable
@@ -29,7 +30,6 @@ from engine.errors import AssetError
 from engine.runs.workspace import encode_json, write_bytes_atomically
 
 _PICTURE_COLUMNS, _LABEL_COLUMNS = ("image", "img", "picture", "jpg", "png"), ("label", "labels", "class", "fine_label")
-_MAX_README = 2**20
 _MAX_GROUP_BYTES = 4 * 2**30
 _FIRST_SPLIT = "train"
 _PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, KeyError, TypeError, MemoryError, OverflowError)
@@ -233,7 +233,7 @@ def _data(
             f"{name} holds no picture that can be read: of {len(seen):,} rows, {first}; get the files again"
         )
     kept = [labels[row] for row in good]
-    numbers, class_names, more = _classes(kept, label, _names_of(entries, root, label), name)
+    numbers, class_names, more = _classes(kept, label, _names_of(entries[0], root, label), name)
     pairs = tuple((Entry(f"row {row}", "", 0, ""), seen[row]) for row in good)
     scan = Scan(good=pairs, unreadable=unreadable, num_skipped=0, all_decoded=len(seen) <= MAX_DECODED)
     stamp = hash_of(picture, *(f"{entry.name}\0{entry.size}\0{entry.stamp}" for entry in entries), *good)
@@ -289,33 +289,9 @@ def _classes(
     return numbers, names, []
 
 
-def _names_of(entries: list[Entry], root: Path, label: pa.Field | None) -> tuple[str, ...] | None:
-    """Of the classes, from the schema's metadata, else from the README's front matter; None where neither says."""
+def _names_of(first: Entry, root: Path, label: pa.Field | None) -> tuple[str, ...] | None:
     if label is None:
         return None
-    with _reading(entries[0].name):
-        metadata = (pq.read_schema(entries[0].path).metadata or {}).get(b"huggingface", b"{}")
-    try:
-        return _words(json.loads(metadata)["info"]["features"][label.name]["names"])
-    except (ValueError, KeyError, TypeError):
-        return _names_in_readme(root / "README.md", label.name)
-
-
-def _names_in_readme(file: Path, column: str) -> tuple[str, ...] | None:
-    import yaml
-
-    try:
-        text = file.read_bytes()[:_MAX_README].decode("utf-8", "replace")
-        about = yaml.safe_load(text.split("---")[1])["dataset_info"]
-        about = about[0] if isinstance(about, list) else about
-        feature = next(found for found in about["features"] if found["name"] == column)
-        names = feature["dtype"]["class_label"]["names"]
-        return _words([names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else names)
-    except (OSError, IndexError, KeyError, TypeError, ValueError, StopIteration, RecursionError, yaml.YAMLError):
-        return None
-
-
-def _words(names: object) -> tuple[str, ...] | None:
-    if not isinstance(names, list) or not names or not all(isinstance(word, str) for word in names):
-        return None
-    return tuple(map(printable, names))
+    with _reading(first.name):
+        metadata = (pq.read_schema(first.path).metadata or {}).get(b"huggingface", b"")
+    return names_in_schema(metadata, label.name) or names_in_readme(root / "README.md", label.name)

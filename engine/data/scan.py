@@ -91,7 +91,8 @@ def scanning(entries: list[Entry], *, cache: Path | None, title: str) -> Iterato
                 else:
                     waiting.append((entry, index % stride == 0))
             fresh += len(waiting)
-            looked = pool.map(lambda pair: _look(pair[0], decode=pair[1]), waiting)
+            run = pool.map if any(entry.size for entry, _ in waiting) else map  # nothing to read: not worth a thread
+            looked = run(lambda pair: _look(pair[0], decode=pair[1]), waiting)
             seen.update((entry.name, found) for (entry, _), found in zip(waiting, looked, strict=True))
             yield OpenProgress(message="looking at the files", done=len(seen), total=len(entries))
     if file and fresh:

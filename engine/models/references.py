@@ -64,7 +64,7 @@ def locate(ref: str, workspace: Path | None) -> Place:
     if "@" in ref:
         run_id, _, stage = ref.rpartition("@")
         if not (stage.isascii() and stage.isdecimal() and len(stage) < 7):
-            raise InputError(f"{ref[:200]!r}: after the @ comes the number of a stage, as in {run_id[:100]}@1")
+            raise InputError(f"{ref[:200]!r}: after the @ comes the number of a stage, as in <run>@1")
         return Place(kind="ours", path=open_run(open_workspace(workspace), run_id).stage(int(stage)).path)
     if hub.is_hub_id(ref):
         return _place_at(hub.model_folder(ref, workspace=workspace))

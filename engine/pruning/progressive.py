@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from engine.pruning.decision import CandidateScored, Decision, chosen_beforehand
 from engine.pruning.surgery import keep_blocks, state_of_kept_blocks, with_classes_of
 from engine.training.config import FinetuneConfig
 from engine.training.finetune import Trainer, TrainStep, finetune
+
+_INTACT_LOSSES = 12  # batches that the intact model's loss is shown for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,15 @@ class Decided:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IntactLoss:
+    """The intact model's loss on batches of this recovery: their mean, and one deviation to both sides."""
+
+    stage: int
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trained:
     stage: int
     progress: TrainStep
@@ -73,7 +85,7 @@ class StageDone:
     trainer_state: dict[str, Tensor]
 
 
-Event = Encoding | Scoring | Weighing | Decided | Trained | StageDone
+Event = Encoding | Scoring | IntactLoss | Weighing | Decided | Trained | StageDone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +160,8 @@ def prune_progressively(
             trainer.load_state_dict(resume.partial_state)
         elif state:
             trainer.load_state_dict(state_of_kept_blocks(state, kept), restart=True)
+        if trainer.step == 0 and steps and model.knows_classes_of(data):
+            yield _intact_loss(model.network, trainer, stage)
         for step in finetune(trainer):
             yield Trained(stage=stage, progress=step, trainer=trainer, decision=decision, ced=scores)
         state = trainer.state_dict()  # shared with the trainer, which has done its work
@@ -191,6 +205,12 @@ def _choose(
             yield Weighing(stage=stage, progress=item)
     assert decision is not None
     return scores, decision
+
+
+def _intact_loss(network: DiT, trainer: Trainer, stage: int) -> IntactLoss:
+    num = min(_INTACT_LOSSES, trainer.config.num_steps)
+    losses = np.array([trainer.loss_of(network, step=step) for step in range(num)])
+    return IntactLoss(stage=stage, mean=losses.mean().item(), deviation=losses.std().item())
 
 
 def _averaged(pruned: Model, trainer: Trainer, stage: int) -> Model:

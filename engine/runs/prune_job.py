@@ -22,6 +22,7 @@ from engine.pruning.decision import Decision
 from engine.pruning.progressive import (
     Decided,
     Encoding,
+    IntactLoss,
     Resume,
     Scoring,
     StageDone,
@@ -156,6 +157,9 @@ class _PruneJob:
                 yield self._progress("deciding", message, event.stage, self.scoring_work)
             case Decided():
                 self._decided(event)
+            case IntactLoss():
+                low, high = event.mean - event.deviation, event.mean + event.deviation
+                self.run.append("band", stage=self.number, mean=event.mean, low=low, high=high)
             case Trained():
                 yield self._trained(event)
             case StageDone():

@@ -66,7 +66,7 @@ class Trainer:
         rate = self.config.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(*self._draw())
+        loss = self._loss(*self._draw(self.step))
         if not torch.isfinite(loss):
             raise TrainingDiverged(
                 f"the loss is {loss.item()} at step {self.step + 1} with learning rate {rate:g}; "
@@ -87,10 +87,16 @@ class Trainer:
             seconds=time.perf_counter() - started,
         )
 
-    def _draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x0 (B, C, H, W), t (B,), eps like x0, y (B,) for this step."""
+    @torch.no_grad()
+    def loss_of(self, network: DiT, *, step: int) -> float:
+        """What another network's loss is on the very batch of a step, without distillation's term."""
+        x0, t, eps, y = self._draw(step)
+        return self.process.loss(network(self.process.noise(x0, t, eps), t, y), x0, t, eps).mean().item()
+
+    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """x0 (B, C, H, W), t (B,), eps like x0, y (B,) for a step, counted from 0."""
         config, device = self.config, self._device
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + self.step)
+        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
         chosen = torch.randint(len(self.latents), (config.batch_size,), generator=generator)
         x0, y = self._images(self.latents, chosen), self.labels[chosen.to(device)]
         t = self.process.draw_timesteps(config.batch_size, generator)

@@ -22,7 +22,7 @@ def pets(tmp_path):
 
 
 def test_the_facts_are_those_of_the_files(pets):
-    look = look_at(load_data(pets), side=32)
+    look = look_at(load_data(pets), side=25)
     facts = look.facts()
     assert facts["ref"] == str(pets) and facts["kind"] == "folder of class folders"
     assert facts["counts"] == {"cat": 7, "dog": 3} and facts["num_images"] == 10
@@ -36,7 +36,7 @@ def test_the_facts_are_those_of_the_files(pets):
     warnings = " | ".join(facts["warnings"])
     for part in ("1 file is left out", "fewer than 50 pictures (cat, dog)", "2 pictures lie in more than one class"):
         assert part in warnings
-    assert "1 of 10 pictures are smaller than the model's 32 × 32" in warnings
+    assert "1 of 10 pictures are smaller than the model's 25 × 25" in warnings
 
 
 def test_one_class_is_allowed_with_a_warning(tmp_path):

@@ -92,7 +92,7 @@ def test_estimates_grow_as_they_must():
     assert expected_memory(CONFIG, device="cuda:0")["heatmap"] >= small["heatmap"]
     xl = expected_memory(DiTConfig(**PRESETS["XL/2"]), batch_size=1)
     assert 2.69e9 < xl["opening"] < 2.71e9  # 675 million float32
-    assert 13.4e9 < xl["pruning (batches of 1)"] < 16e9  # beside the intact one: weights, gradients, moments, average
+    assert 16e9 < xl["pruning (batches of 1)"] < 17.2e9  # beside the intact one: weights, gradients, moments, average
 
 
 def test_the_facts_are_plain_and_right(tmp_path):

@@ -74,7 +74,7 @@ def test_the_average_lags_behind_and_has_all_of_the_networks_names():
 
 def test_labels_are_dropped_at_the_configured_rate():
     trainer = make_trainer(replace(CONFIG, batch_size=4000, label_dropout=0.1))
-    _, _, _, y = trainer._draw()
+    _, _, _, y = trainer._draw(0)
     assert (y == 10).float().mean().item() == pytest.approx(0.1, abs=0.02)
 
 
@@ -137,7 +137,7 @@ def make_flipping(config: FinetuneConfig = CONFIG, *, flipped: bool) -> Trainer:
 
 def test_mirrored_images_are_drawn_half_of_the_time_whole_and_change_no_other_draw():
     config = replace(CONFIG, batch_size=4000)
-    plain, flipping = make_flipping(config, flipped=False)._draw(), make_flipping(config, flipped=True)._draw()
+    plain, flipping = make_flipping(config, flipped=False)._draw(0), make_flipping(config, flipped=True)._draw(0)
     x0 = flipping[0]
     assert (x0 == x0[:, :1, :1, :1]).all()
     assert (x0[:, 0, 0, 0] < 0).float().mean().item() == pytest.approx(0.5, abs=0.03)
