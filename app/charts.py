@@ -11,6 +11,14 @@ _MOST_LABELS = 12  # below the heatmap, so that they don't run into each other
 _SIGNED, _SIZE = "RdBu_r", "Viridis"
 #: settings for every chart: nothing to press that isn't explained
 CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
+#: the same with a camera at the top right, for charts that are complete as a picture
+PICTURE_CONFIG = {
+    **CONFIG,
+    "displayModeBar": True,
+    "displaylogo": False,
+    "modeBarButtons": [["toImage"]],
+    "toImageButtonOptions": {"format": "png", "scale": 2},
+}
 
 
 def row_height(num_rows: int) -> int:
@@ -18,9 +26,19 @@ def row_height(num_rows: int) -> int:
     return 29 if num_rows <= 16 else 21
 
 
+def row_labels(result: dict) -> list[str]:
+    """What the rows are called: "3", or "3 attn" and "3 mlp" where the branches of a block stand apart."""
+    return result.get("labels") or [str(block) for block in result["blocks"]]
+
+
+def scale_of(signed: bool) -> str:
+    """Name of the heatmap's colours."""
+    return _SIGNED if signed else _SIZE
+
+
 def scale_css(signed: bool) -> str:
     """The colours of the heatmap as a CSS gradient, for the scale beside it."""
-    colours = get_colorscale(_SIGNED if signed else _SIZE)
+    colours = get_colorscale(scale_of(signed))
     return "linear-gradient(90deg, " + ", ".join(f"{colour} {share:.0%}" for share, colour in colours) + ")"
 
 
@@ -52,8 +70,10 @@ def heatmap(
     palette: Palette,
     chosen: list[int] = (),
     column: int | None = None,
+    hint: str = "click: see the pictures without it",
 ) -> go.Figure:
-    """Blocks × timesteps. An invisible layer carries ``customdata`` [block, column, …]: heatmaps can't be clicked."""
+    """Rows × timesteps. An invisible layer carries ``customdata`` [row, column, …]: heatmaps can't be clicked."""
+    labels = row_labels(result)
     delta = matrix(result, "delta")[rows]
     low, high = matrix(result, "cell_low")[rows], matrix(result, "cell_high")[rows]
     columns = column_labels(result)
@@ -77,10 +97,11 @@ def heatmap(
         mode="markers",
         marker=dict(symbol="square", size=row_height(len(rows)) - 3, opacity=0, color="#000"),
         customdata=[
-            [rows[r], k, float(delta[r, k]), float(low[r, k]), float(high[r, k]), columns[k]] for r, k in cells
+            [rows[r], k, float(delta[r, k]), float(low[r, k]), float(high[r, k]), columns[k], labels[rows[r]]]
+            for r, k in cells
         ],
-        hovertemplate="block %{customdata[0]}, %{customdata[5]}<br>ΔH %{customdata[2]:+.4f} "
-        "(%{customdata[3]:+.4f} … %{customdata[4]:+.4f})<br>click: see the pictures without it<extra></extra>",
+        hovertemplate="block %{customdata[6]}, %{customdata[5]}<br>ΔH %{customdata[2]:+.4f} "
+        "(%{customdata[3]:+.4f} … %{customdata[4]:+.4f})" + (f"<br>{hint}" if hint else "") + "<extra></extra>",
         showlegend=False,
     )
     for r, block in enumerate(rows):
@@ -99,14 +120,15 @@ def heatmap(
         title=column_title, tickmode="array", tickvals=list(range(len(columns)))[::every], ticktext=columns[::every],
         showgrid=False, zeroline=False, range=[-0.5, len(columns) - 0.5], fixedrange=True, tickangle=0,
     )  # fmt: skip
-    _block_axis(fig, rows, title="block")
-    return _finish(fig, len(rows))
+    _block_axis(fig, [labels[row] for row in rows], title="block")
+    return _finish(fig, [labels[row] for row in rows])
 
 
 def importance_bars(result: dict, *, rows: list[int], palette: Palette, chosen: list[int] = ()) -> go.Figure:
     """CED of each block with its interval; the rows stand beside those of the heatmap."""
     ced, low, high = (np.array(result[key], dtype=float)[rows] for key in ("ced", "ci_low", "ci_high"))
     rank = {block: place + 1 for place, block in enumerate(result["order"])}
+    labels = row_labels(result)
     fig = go.Figure(
         go.Bar(
             x=ced,
@@ -125,10 +147,18 @@ def importance_bars(result: dict, *, rows: list[int], palette: Palette, chosen: 
                 color=palette.muted,
             ),
             customdata=[
-                [block, rank[block], result["rank_low"][block], result["rank_high"][block], float(least), float(most)]
+                [
+                    block,
+                    rank[block],
+                    result["rank_low"][block],
+                    result["rank_high"][block],
+                    float(least),
+                    float(most),
+                    labels[block],
+                ]
                 for block, least, most in zip(rows, low, high, strict=True)
             ],
-            hovertemplate="block %{customdata[0]}: CED %{x:.4f} (%{customdata[4]:.4f} … %{customdata[5]:.4f})<br>"
+            hovertemplate="block %{customdata[6]}: CED %{x:.4f} (%{customdata[4]:.4f} … %{customdata[5]:.4f})<br>"
             "rank %{customdata[1]} (%{customdata[2]} … %{customdata[3]}), 1 = least important<extra></extra>",
             unselected=dict(marker=dict(opacity=1)),
         )
@@ -140,8 +170,8 @@ def importance_bars(result: dict, *, rows: list[int], palette: Palette, chosen: 
             font=dict(size=12, color=palette.muted),
         )  # fmt: skip
     fig.update_xaxes(title="CED, nats/dim", range=[0, top * 1.35], gridcolor=palette.grid, fixedrange=True, nticks=4)
-    _block_axis(fig, rows, title=None)
-    return _finish(fig, len(rows))
+    _block_axis(fig, [labels[row] for row in rows], title=None)
+    return _finish(fig, [labels[row] for row in rows])
 
 
 def joint_effect(
@@ -271,19 +301,20 @@ def stages_curve(points: list[tuple[int, float, float, float]], *, metric: str, 
     return _curve(fig, "What does each block cost?", height=300)
 
 
-def _block_axis(fig: go.Figure, rows: list[int], *, title: str | None) -> None:
+def _block_axis(fig: go.Figure, labels: list[str], *, title: str | None) -> None:
     fig.update_yaxes(
-        title=title, tickmode="array", tickvals=list(range(len(rows))), ticktext=[str(block) for block in rows],
-        range=[len(rows) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, automargin=False,
+        title=title, tickmode="array", tickvals=list(range(len(labels))), ticktext=labels,
+        range=[len(labels) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, automargin=False,
         title_standoff=4,
     )  # fmt: skip
 
 
-def _finish(fig: go.Figure, num_rows: int) -> go.Figure:
+def _finish(fig: go.Figure, labels: list[str]) -> go.Figure:
     fig.update_xaxes(automargin=False, title_standoff=8)
+    longest = max(len(label) for label in labels)
     fig.update_layout(
-        height=num_rows * row_height(num_rows) + _MARGIN["t"] + _MARGIN["b"],
-        margin=_MARGIN,
+        height=len(labels) * row_height(len(labels)) + _MARGIN["t"] + _MARGIN["b"],
+        margin={**_MARGIN, "l": max(_MARGIN["l"], 16 + 8 * longest)},
         bargap=0.28,
         dragmode=False,
         clickmode="event+select",

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 from plotly.colors import sample_colorscale
 
-from app import address, blocks, charts, effect, jobs
+from app import address, blocks, branches, charts, effect, heatmap_picture, jobs, removal
 from app.errors import one_line_errors
 from app.style import palette
 from engine.importance.config import VARIABLES
@@ -21,12 +21,16 @@ def explore(run: Run, info: ModelInfo) -> None:
         st.error("This run is done but its ced.json is missing; measure again.")
         return
     _say(result)
+    removal.draw(result)
     _explore(run.id, result, info)
 
 
 @st.fragment
 @one_line_errors
 def _explore(run_id: str, result: dict, info: ModelInfo) -> None:
+    if branches.are_rows(result):
+        _explore_branches(run_id, result, info)
+        return
     depth = len(result["blocks"])
     _take_from_address(run_id, depth, len(result["timesteps"]))
     drop = blocks.pick_blocks(
@@ -43,15 +47,30 @@ def _explore(run_id: str, result: dict, info: ModelInfo) -> None:
         _chart(run_id, result, drop, column_title(result, info))
 
 
+def _explore_branches(run_id: str, result: dict, info: ModelInfo) -> None:
+    """A click explains the row: pictures without it exist for whole blocks only."""
+    row = st.session_state.get("branch_row", 0)
+    if row >= len(result["blocks"]) or st.session_state.get("explored") != run_id:
+        st.session_state["explored"] = run_id
+        st.session_state["timestep"] = None
+        row = st.session_state["branch_row"] = result["order"][-1]
+    left, right = st.columns([1.38, 1], gap="large")
+    with right:
+        branches.explain(result, row)
+    with left:
+        _chart(run_id, result, [row], column_title(result, info))
+
+
 def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
-    signed, limit, rows = _view_controls(result)
+    signed, limit, rows = view_controls([result])
+    hint = "click: what is this?" if branches.are_rows(result) else "click: see the pictures without it"
     cells, bars = st.columns([2.5, 1], gap="small")
     with cells:
-        st.html('<p class="ep-question">Where does each block matter?</p>' + _scale(signed, limit))
+        st.html('<p class="ep-question">Where does each block matter?</p>' + scale(signed, limit))
         st.plotly_chart(
             charts.heatmap(
                 result, signed=signed, limit=limit, rows=rows, column_title=title, palette=palette(),
-                chosen=drop, column=st.session_state["timestep"],
+                chosen=drop, column=st.session_state["timestep"], hint=hint,
             ),
             key="heatmap", on_select=lambda: _clicked("heatmap"), selection_mode="points", config=charts.CONFIG,
             alt="Heatmap of the entropy deviation, blocks from top to bottom, timesteps from left to right",
@@ -64,10 +83,15 @@ def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
             alt="Bars of the importance of each block with its interval and rank",
         )  # fmt: skip
     _notes(result, signed, limit)
-    _downloads(run_id, result)
+    picture = heatmap_picture.Side(title=heading(result), result=result, column_title=title)
+    downloads(run_id, [picture], signed=signed, limit=limit, rows=rows)
 
 
-def _scale(signed: bool, limit: float) -> str:
+def heading(result: dict) -> str:
+    return f"{result['model']} on {result['data']}: {result['variable']}"
+
+
+def scale(signed: bool, limit: float) -> str:
     low, high = (f"−{limit:g} sameness", f"noise +{limit:g}") if signed else ("0", f"{limit:g}")
     return (
         f'<p class="ep-scale"><span>{low}</span><i style="background:{charts.scale_css(signed)}"></i>'
@@ -86,7 +110,7 @@ def draw_partial(result: dict | None, *, depth: int, num_columns: int) -> None:
     left, _ = st.columns(2, gap="large")  # where the finished one will be
     with left:
         st.html(
-            (_scale(True, limit) if result else "")
+            (scale(True, limit) if result else "")
             + f'<div role="img" aria-label="Heatmap so far, {done} of {num_columns} columns" class="ep-partial" '
             f'style="grid-template-columns:2.5rem repeat({num_columns}, 1fr);'
             f'grid-auto-rows:{charts.row_height(depth) - 2}px">{boxes}</div>' + _PARTIAL_CSS
@@ -116,12 +140,14 @@ def column_title(result: dict, info: ModelInfo) -> str:
 
 def _say(result: dict) -> None:
     least, most = result["order"][0], result["order"][-1]
+    labels = charts.row_labels(result)
+    what = "Branch" if branches.are_rows(result) else "Block"
     places = result["rank_low"][least], result["rank_high"][least]
     place = f"{places[0]}" if places[0] == places[1] else f"{places[0]} to {places[1]}"
     st.markdown(
-        f"Block **{least}** matters least: CED {result['ced'][least]:.4f} "
+        f"{what} **{labels[least]}** matters least: CED {result['ced'][least]:.4f} "
         f"({result['confidence']:.0%} interval {result['ci_low'][least]:.4f} … {result['ci_high'][least]:.4f}, "
-        f"rank {place}). Block **{most}** matters most: {result['ced'][most]:.4f}.",
+        f"rank {place}). {what} **{labels[most]}** matters most: {result['ced'][most]:.4f}.",
         help="CED, conditional entropy deviation: how far the entropy moves when a block is skipped, averaged over the "
         "columns. Small means safe to remove. The interval comes from resampling the images.",
     )
@@ -138,8 +164,9 @@ def _take_from_address(run_id: str, depth: int, num_columns: int) -> None:
     st.session_state["timestep"] = address.asked_number("timestep", range(num_columns))
 
 
-def _view_controls(result: dict) -> tuple[bool, float, list[int]]:
-    depth = len(result["blocks"])
+def view_controls(results: list[dict]) -> tuple[bool, float, list[int]]:
+    """Signed or not, the shared end of the colours, and the rows in their order, which is that of the first result."""
+    depth = len(results[0]["blocks"])
     first, second, third = st.columns([1.15, 1.35, 1], gap="small")
     view = first.segmented_control(
         "Show", ["Signed", "Size only"], default="Signed", required=True, key="view", persist_state="session",
@@ -150,14 +177,14 @@ def _view_controls(result: dict) -> tuple[bool, float, list[int]]:
         persist_state="session",
         help="By depth: input at the top. By importance: the block that matters least at the top.",
     )  # fmt: skip
-    natural = charts.natural_limit(result)
+    natural = max(charts.natural_limit(result) for result in results)
     pinned = third.number_input(
         "Colours end at", min_value=1e-6, value=None, step=natural / 4, format="%.3g", key="limit",
         persist_state="session", placeholder=f"{natural:g}",
-        help="Empty fits the colours to this heatmap. A number, in nats per dimension, stays for the next heatmaps "
+        help="Empty fits the colours to what is on screen. A number, in nats per dimension, stays for the next heatmaps "
         "too, so that their colours can be compared.",
     )  # fmt: skip
-    return view == "Signed", pinned or natural, list(range(depth)) if order == "By depth" else list(result["order"])
+    return view == "Signed", pinned or natural, list(range(depth)) if order == "By depth" else list(results[0]["order"])
 
 
 def cell_of(event: dict) -> tuple[int, int] | None:
@@ -172,6 +199,7 @@ def _clicked(chart: str) -> None:
     cell = cell_of(st.session_state[chart])
     if cell is not None:
         st.session_state["strip_importance"] = [cell[0]]
+        st.session_state["branch_row"] = cell[0]
         st.session_state["timestep"] = cell[1] if chart == "heatmap" else None
 
 
@@ -191,23 +219,39 @@ def _notes(result: dict, signed: bool, limit: float) -> None:
 
 def table(result: dict) -> pd.DataFrame:
     """One row a cell, for spreadsheets."""
+    labels = charts.row_labels(result)
     rows = [
-        {"block": block, "timestep": time, "delta": result["delta"][i][k], "low": result["cell_low"][i][k],
+        {"block": labels[i], "timestep": time, "delta": result["delta"][i][k], "low": result["cell_low"][i][k],
          "high": result["cell_high"][i][k], "output_mse": result["output_mse"][i][k], "ced": result["ced"][i],
-         "rank": result["order"].index(block) + 1}
+         "ced_low": result["ci_low"][i], "ced_high": result["ci_high"][i], "rank": result["order"].index(block) + 1,
+         "rank_low": result["rank_low"][i], "rank_high": result["rank_high"][i]}
         for i, block in enumerate(result["blocks"])
         for k, time in enumerate(result["timesteps"])
     ]  # fmt: skip
     return pd.DataFrame(rows)
 
 
-def _downloads(run_id: str, result: dict) -> None:
+def downloads(name: str, sides: list[heatmap_picture.Side], *, signed: bool, limit: float, rows: list[int]) -> None:
+    """Table, whole result and picture of what is on screen."""
+    results = [side.result for side in sides]
     with st.container(horizontal=True, horizontal_alignment="left"):
         st.download_button(
-            "CSV", lambda: table(result).to_csv(index=False), file_name=f"{run_id}.csv", mime="text/csv",
+            "CSV", lambda: _table_of(results).to_csv(index=False), file_name=f"{name}.csv", mime="text/csv",
             on_click="ignore", type="tertiary", help="Every cell of the heatmap as one row of a table.",
         )  # fmt: skip
         st.download_button(
-            "JSON", lambda: jobs.as_json(result), file_name=f"{run_id}.json", mime="application/json",
-            on_click="ignore", type="tertiary", help="The whole result with its protocol, for scripts.",
+            "JSON", lambda: jobs.as_json(results[0] if len(results) == 1 else results), file_name=f"{name}.json",
+            mime="application/json", on_click="ignore", type="tertiary",
+            help="The whole result with its protocol, for scripts.",
         )  # fmt: skip
+        st.download_button(
+            "PNG", lambda: heatmap_picture.draw(sides, signed=signed, limit=limit, rows=rows),
+            file_name=f"{name}.png", mime="image/png", on_click="ignore", type="tertiary",
+            help="The heatmap as a picture, with its scale, the intervals of each block and how it was measured.",
+        )  # fmt: skip
+
+
+def _table_of(results: list[dict]) -> pd.DataFrame:
+    if len(results) == 1:
+        return table(results[0])
+    return pd.concat([table(result).assign(data=result["data"], variable=result["variable"]) for result in results])

@@ -25,12 +25,13 @@ def opening(kind: str) -> dict[str, Any] | None:
     return st.session_state.get(f"opening_{kind}")
 
 
-def begin(kind: str, ref: str, *, entry: str | None = None) -> None:
+def begin(kind: str, ref: str, *, entry: str | None = None, named_after: str | None = None) -> None:
     """Asks afresh: the files may have changed since the last time. What was kept of the same files is opened again."""
     if entry is None:
         entry = next((found["name"] for found in known.entries(kind) if found.get("ref") == ref), None)
     st.session_state[f"opening_{kind}"] = {
-        "ref": ref, "asked": round(time.time(), 3), "entry": entry, "name": entry or default_name(kind, ref),
+        "ref": ref, "asked": round(time.time(), 3), "entry": entry,
+        "name": entry or default_name(kind, named_after or ref),
     }  # fmt: skip
     st.session_state.pop(f"kept_{kind}", None)
     address.remember(ref=ref)

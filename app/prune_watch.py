@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, blocks, decision, driving, jobs, metrics_table, recovery, stage_panel, stage_tree
+from app import address, blocks, decision, driving, jobs, recovery, stage_panel, stage_tree
 from app.address import model_info
 from app.errors import one_line_errors, shown_as_one_line
 from engine.runs.store import Run, RunStatus, Stage
@@ -28,12 +28,15 @@ def draw(run: Run) -> None:
     if asked:
         decision.draw_pending(run, stages, asked)
     with shown_as_one_line():
-        _stages(run, stages, asked)
+        stage = _stages(run, stages, asked)
+        if stage is not None:
+            stage_panel.draw(run, stages, stage, asked=asked)
     if not moving:
         with shown_as_one_line():
             recovery.draw(run, jobs.train_events(run), stages)
     if len(stages) > 1:
-        _outcome(run, stages)
+        with shown_as_one_line():
+            stage_panel.draw_numbers(run, stages, stage or stages[-1])
 
 
 def _signature(run: Run) -> tuple:
@@ -142,22 +145,20 @@ def _eta(seconds: float | None) -> str:
     return f"about {seconds:.0f} s left" if seconds < 90 else f"about {seconds / 60:.0f} min left"
 
 
-def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> None:
+def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> Stage | None:
+    """The tree; returns the stage that is looked at, None while there is nothing to choose from."""
     if not stages:
         depth = model_info(run.params["model"]).depth
         shown = blocks.pruning_strip(depth, run.params.get("drop", []))
         st.html(shown + blocks.legend(shown))
-        return
+        return None
     st.subheader("Stages", anchor=False)
-    room, coming = st.container(), _coming(run, stages, asked)
-    if len(stages) == 1 and not driving.at_rest(run):  # nothing to choose from yet
-        shown = stage_tree.tree(stages, chosen=None, coming=coming)
-        room.html(shown + blocks.legend(shown))
-        return
-    stage = stage_panel.pick(stages)
-    shown = stage_tree.tree(stages, chosen=stage.number, coming=coming)
+    room = st.container()
+    stage = None if len(stages) == 1 and not driving.at_rest(run) else stage_panel.pick(stages)
+    coming = _coming(run, stages, asked)
+    shown = stage_tree.tree(stages, chosen=stage.number if stage else None, coming=coming)
     room.html(shown + blocks.legend(shown))
-    stage_panel.draw(run, stages, stage, asked=asked)
+    return stage
 
 
 def _coming(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -183,15 +184,3 @@ def _coming(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> dict
 
 def _beforehand(run: Run, stages: list[Stage]) -> list[int]:
     return [stages[0].kept_blocks[place] for place in run.params.get("drop", [])] if len(stages) == 1 else []
-
-
-def _outcome(run: Run, stages: list[Stage]) -> None:
-    st.subheader("Before and after", anchor=False)
-    before, after = stages[0].metrics(), stages[-1].metrics()
-    if before and after:
-        st.html(metrics_table.table(before, after, names=("intact", f"stage {stages[-1].number}"), intact=True))
-        st.html(metrics_table.protocol_lines(before, after))
-    st.page_link(
-        "views/compare.py", label="Compare the pictures, seed by seed →", query_params={"run": run.id},
-        help="Opens the paired gallery of this run.",
-    )  # fmt: skip

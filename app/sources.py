@@ -81,7 +81,8 @@ def _upload_form(kind: str) -> None:
     ):  # fmt: skip
         with st.spinner("Writing the upload into the workspace"):
             ref = uploads.store(jobs.workspace(), files)
-        opening.begin(kind, str(ref))
+        weights = next((file.name for file in files if not file.name.endswith(".json")), files[0].name)
+        opening.begin(kind, str(ref), named_after=weights)
         st.rerun()
 
 

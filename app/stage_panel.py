@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import address, decision, driving, vote_table
+from app import address, decision, driving, metrics_table, vote_table
 from app.errors import one_line_errors
 from engine.runs.drive import path_to
 from engine.runs.store import Run, Stage
@@ -27,15 +27,27 @@ def pick(stages: list[Stage]) -> Stage:
 
 def draw(run: Run, stages: list[Stage], stage: Stage, *, asked: dict | None) -> None:
     """``asked``: the decision at which the run rests; what grows from its stage is decided there."""
-    if stage.info.get("decision"):
-        st.fragment(_why)(run, stages, stage)
     if asked is None or asked["parent"] != stage.number:
         st.fragment(_branch)(run, stages, stage)
+    if stage.info.get("decision"):
+        st.fragment(_why)(run, stage)
+
+
+def draw_numbers(run: Run, stages: list[Stage], stage: Stage) -> None:
+    """Beside those of the intact model; then the way to any two stages."""
+    first = stages[0]
+    if stage is not first:
+        before, after = first.metrics(), stage.metrics()
+        if before and after:
+            st.subheader("Before and after", anchor=False)
+            names = ("intact", f"stage {stage.number}")
+            st.html(metrics_table.table(before, after, names=names, intact=True))
+            st.html(metrics_table.protocol_lines(before, after))
     _compare(run, stages, stage)
 
 
 @one_line_errors
-def _why(run: Run, stages: list[Stage], stage: Stage) -> None:
+def _why(run: Run, stage: Stage) -> None:
     record, parent = stage.info["decision"], stage.info["parent"]
     st.subheader(f"Stage {stage.number}: why these blocks went", anchor=False)
     st.html(vote_table.sentence(record))

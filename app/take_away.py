@@ -1,5 +1,7 @@
 """Taking a stage away: written by the engine in the layout asked for, then downloaded, with how to open it."""
 
+import re
+import zipfile
 from pathlib import Path
 
 import streamlit as st
@@ -78,22 +80,25 @@ def _ready(export: Run, ref: str, layout: str) -> None:
         "In it: " + ", ".join(about["files"][:6]) + (" …" if len(about["files"]) > 6 else ""),
     ]
     opening.notes(lines)
-    st.html('<p class="ep-note">To open it after unpacking:</p>')
-    code, language = _how_to_open(about, ref, layout)
-    st.code(code, language=language)
+    code = _how_to_open(file)
+    if code:
+        st.html('<p class="ep-note">To open it, in the unpacked folder (README.md in it says more):</p>')
+        st.code(code, language="python")
 
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.2f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.1f} MB"
 
 
-def _how_to_open(about: dict, ref: str, layout: str) -> tuple[str, str]:
-    """The lines to type, and their language."""
-    if about.get("open_with"):
-        return about["open_with"], "python"
-    weights = next((name for name in about["files"] if name.endswith((".pt", ".safetensors"))), "")
-    if layout == "diffusers":
-        return 'from diffusers import DiTPipeline\npipeline = DiTPipeline.from_pretrained("FOLDER")', "python"
-    if layout == "official":
-        return f'state = torch.load("{Path(weights).name}", weights_only=True)\nmodel.load_state_dict(state)', "python"
-    return f"python -m engine inspect {Path(weights).name or ref}", "bash"
+def _how_to_open(export: Path) -> str:
+    """The lines of code in the export's own README.md, ``export`` being an archive or a folder; empty without one."""
+    try:
+        if export.is_dir():
+            text = (export / "README.md").read_text()
+        else:
+            with zipfile.ZipFile(export) as packed:
+                text = packed.read("README.md").decode()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ""
+    found = re.search(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return found.group(1).strip() if found else ""

@@ -1,32 +1,47 @@
-"""Importance: blocks × timesteps, and what happens without a block."""
+"""Importance: blocks × timesteps, what happens without a block, what other data or other criteria would say."""
 
 import streamlit as st
 
-from app import address, heatmap, jobs
-from app.errors import one_line_errors
-from engine.importance.config import CONDITIONS, ESTIMATORS, VARIABLES, CedConfig
+from app import address, ced_settings, criteria, heatmap, jobs, measuring, pair
+from engine.importance.config import ESTIMATORS, GRANULARITIES, ORDERS, VARIABLES, CedConfig
 from engine.models.bundled import ModelInfo
-from engine.runs.store import Run
 
 _SHORT = {"target": "Target", "samples": "Samples", "prediction": "Prediction"}
-_CONDITION_WORDS = {"none": "all classes together", "class": "within each class, then averaged"}
+_LOOKS = {
+    "one": ("One heatmap", "One measurement, to click in."),
+    "two": ("Side by side", "Two datasets or two variables with the same colours, and which blocks change places."),
+    "criteria": ("Criteria", "What nine other criteria say about the same blocks, and how far they agree."),
+}
 
 
 def page() -> None:
     st.title("Importance", anchor=False)
+    _take_run()
     info, params = _controls()
-    run = jobs.find_ced(params)
+    look = address.choose(
+        "View", list(_LOOKS), param="look", page="importance", widget=st.segmented_control,
+        format_func=lambda name: _LOOKS[name][0], help=" ".join(f"{a}: {b}" for a, b in _LOOKS.values()),
+        on_change=_want, label_visibility="collapsed",
+    )  # fmt: skip
     wanted = st.session_state.pop("ced_wanted", False)
-    if run is None and wanted:
-        run = jobs.start_ced(params)
-    if run is None:
-        _empty(params)
-    elif run.status().state == "done":
-        heatmap.explore(run, info)
-    elif run.status().state in jobs.WAITING_STATES:
-        _watch(run.id, info)
+    if look == "two":
+        pair.draw(info, params, wanted=wanted)
+    elif look == "criteria":
+        criteria.draw(info, params, wanted=wanted)
     else:
-        _stopped(run, params)
+        _one(info, params, wanted=wanted)
+
+
+def _one(info: ModelInfo, params: dict, *, wanted: bool) -> None:
+    num_rows, num_columns = info.depth, params["config"]["timesteps"]
+
+    def draw_partial(results: list[dict | None]) -> None:
+        heatmap.draw_partial(results[0], depth=num_rows, num_columns=num_columns)
+
+    num_rows *= 2 if params["config"]["granularity"] == "branch" else 1
+    answers = measuring.answers("ced", [params], wanted=wanted, ask="Show the heatmap", draw_partial=draw_partial)
+    if answers is not None:
+        heatmap.explore(measuring.find("ced", params), info)
 
 
 def _controls() -> tuple[ModelInfo, dict]:
@@ -41,38 +56,26 @@ def _controls() -> tuple[ModelInfo, dict]:
             format_func=lambda name: _SHORT.get(name, name), on_change=_want, width="stretch",
             help="CED compares the entropy of something with and without a block. This chooses the something.",
         )  # fmt: skip
-    with fourth, st.popover("Settings", width="stretch", help="Sample size, estimator and seed of the measurement."):
-        settings = _settings()
-    chosen = VARIABLES[variable]
-    st.html(f'<p class="ep-note"><b>{chosen.title}.</b> {chosen.meaning} <i>({chosen.origin})</i></p>')
-    return info, jobs.ced_params(info.name, data, CedConfig(variable=variable, **settings))
+    with fourth, st.popover("Settings", width="stretch", help="How it is measured: rows, order, sample size, seed."):
+        settings = ced_settings.draw()
+    chosen, config = VARIABLES[variable], CedConfig(variable=variable, **settings)
+    st.html(
+        f'<p class="ep-note"><b>{chosen.title}.</b> {chosen.meaning} <i>({chosen.origin})</i>{_unusual(config)}</p>'
+    )
+    return info, jobs.ced_params(info.name, data, config)
 
 
-def _settings() -> dict:
-    number, usual = st.number_input, CedConfig()
-    return {
-        "samples": number(
-            "Images", 8, 100_000, usual.samples, 64, on_change=_want, key="ced_samples",
-            persist_state="session",
-            help="How many images the entropies are estimated from. More is slower and steadier.",
-        ),
-        "timesteps": number(
-            "Columns", 1, 1000, usual.timesteps, on_change=_want, key="ced_timesteps",
-            persist_state="session", help="How many noise levels (or sampling steps) are looked at.",
-        ),
-        "estimator": st.selectbox(
-            "Estimator", list(ESTIMATORS), format_func=ESTIMATORS.get, on_change=_want, key="ced_estimator",
-            persist_state="session", help="How entropy is computed from samples. Used by Samples and Prediction.",
-        ),
-        "condition": st.selectbox(
-            "Classes", list(CONDITIONS), format_func=_CONDITION_WORDS.get, on_change=_want, key="ced_condition",
-            persist_state="session", help="Whether entropy is taken over all images or inside each class.",
-        ),
-        "seed": number(
-            "Seed", 0, 2**31 - 1, usual.seed, on_change=_want, key="ced_seed",
-            persist_state="session", help="Which images and which noise. The same seed gives the same numbers.",
-        ),
-    }  # fmt: skip
+def _unusual(config: CedConfig) -> str:
+    """Settings that change what is on screen, where they aren't the usual ones."""
+    words = [
+        f"rows are {GRANULARITIES[config.granularity]}" if config.granularity != "block" else "",
+        "entropy within each class" if config.condition == "class" else "",
+        ESTIMATORS[config.estimator] if config.estimator != "gaussian" and config.variable != "target" else "",
+        ORDERS[config.order] if config.order != "independent" else "",
+        "racing" if config.method == "racing" else "",
+    ]
+    said = "; ".join(word for word in words if word)
+    return f"<br>Settings: {said}." if said else ""
 
 
 def _want() -> None:
@@ -80,41 +83,25 @@ def _want() -> None:
     st.session_state["ced_wanted"] = True
 
 
-def _empty(params: dict) -> None:
-    st.html(
-        '<div class="ep-empty"><b>This question hasn\'t been asked yet</b>'
-        "Measuring takes seconds on the bundled models and stays for next time.</div>"
-    )
-    if st.button("Show the heatmap", type="primary", help="Runs the measurement with the choices above."):
-        jobs.start_ced(params)
-        st.rerun()
-
-
-@st.fragment(run_every=1.0)
-@one_line_errors
-def _watch(run_id: str, info: ModelInfo) -> None:
-    run = jobs.open_run(jobs.workspace(), run_id)
-    status = run.status()
-    if status.state not in jobs.WAITING_STATES:
-        st.rerun()
-    if status.state == "queued":
-        st.info(jobs.waiting_line(run))
-    elif jobs.stalled(status):
-        st.warning(jobs.STALLED_LINE)
-    left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(min(1.0, max(0.0, status.progress)), text=status.message or "measuring, column by column")
-    if right.button("Cancel", width="stretch", help="Stops at the next column."):
-        jobs.cancel(run_id)
-    num_columns = run.params.get("config", {}).get("timesteps", CedConfig.timesteps)
-    heatmap.draw_partial(jobs.ced_result(run), depth=info.depth, num_columns=num_columns)
-
-
-def _stopped(run: Run, params: dict) -> None:
-    status = run.status()
-    st.error(f"The measurement {status.state}. {status.error or status.message}".strip())
-    if st.button("Measure again", type="primary", help="Asks the same question once more."):
-        jobs.start_ced(params)
-        st.rerun()
+def _take_run() -> None:
+    """``?run=``: the choices with which that run was asked."""
+    asked = address.asked("run")
+    if asked is None:
+        return
+    address.remember(run=None)
+    run = jobs.readable(asked)
+    if run is None or run.kind not in ("ced", "criteria"):
+        st.warning(f"There is no measurement of importance named {asked!r}; choose below what to measure.")
+        return
+    config = run.params.get("config", {})
+    ced_settings.take(config)
+    for name, value in (
+        ("model", run.params["model"]), ("data", run.params["data"]), ("variable", config.get("variable")),
+        ("look", "criteria" if run.kind == "criteria" else "one"),
+    ):  # fmt: skip
+        if value is not None:
+            st.session_state.pop(f"importance_{name}", None)
+            address.remember(**{name: value})
 
 
 page()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from engine.data.dataset import Data
+from engine.data.latents import with_pictures
 from engine.evaluation.fidelity import Fidelity, evaluate_fidelity
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import sample
@@ -26,7 +27,7 @@ def evaluate(
     return evaluate_fidelity(
         drawn.images,
         drawn.labels,
-        data,
+        with_pictures(model, data),
         features=protocol.features,
         seed=protocol.seed,
         device=str(model.device),

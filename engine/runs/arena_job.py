@@ -6,10 +6,10 @@ from typing import Any
 
 from engine.arena.arena import Bout, Scores, run_arena, score_entrants
 from engine.arena.config import ArenaConfig
-from engine.data import load_data
 from engine.evaluation.protocol import Protocol
 from engine.models.model import Model
 from engine.runs.progress import Progress, config_from
+from engine.runs.run_model import opened_run_data
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, read_json, write_json
 from engine.training.config import FinetuneConfig
@@ -26,7 +26,7 @@ def arena_config(values: dict[str, Any]) -> ArenaConfig:
 
 def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress]:
     config = arena_config(run.params.get("config", {}))
-    data = load_data(run.params["data"], workspace=workspace.root)
+    data = yield from opened_run_data(run, workspace)
     file = run.progress_folder / "arena.json"
     known = read_json(file) if file.exists() else None
     if known:

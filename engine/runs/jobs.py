@@ -7,12 +7,11 @@ seconds to import: the jobs that need it import it themselves, so that a heatmap
 import time
 from collections.abc import Callable, Iterator
 
-from engine.data import load_data
 from engine.errors import Cancelled, EngineError, InputError, Paused
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig, CriteriaConfig
 from engine.runs.progress import Progress, config_from
-from engine.runs.run_model import load_run_model
+from engine.runs.run_model import load_run_model, opened_run_data
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, write_json
 
@@ -61,7 +60,8 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
 
 def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     config = config_from(CedConfig, run.params.get("config", {}))
-    model, data = load_run_model(run, workspace, device), load_data(run.params["data"], workspace=workspace.root)
+    model = load_run_model(run, workspace, device)
+    data = yield from opened_run_data(run, workspace)
     for column in ced_columns(model, data, config, cache=workspace.cache):
         write_json(run.progress_folder / "ced.json", column.result.as_dict())
         run.append("column", column=column.column, num_columns=column.num_columns)
@@ -74,7 +74,8 @@ def criteria_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
     from engine.importance.criteria import criteria_columns
 
     config = config_from(CriteriaConfig, run.params.get("config", {}))
-    model, data = load_run_model(run, workspace, device), load_data(run.params["data"], workspace=workspace.root)
+    model = load_run_model(run, workspace, device)
+    data = yield from opened_run_data(run, workspace)
     for step in criteria_columns(model, data, config):
         run.append("column", column=step.column, num_columns=step.num_columns)
         message = f"pass {step.column} of {step.num_columns}"
@@ -88,7 +89,8 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
     from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 
     protocol = evaluation_protocol(run.params.get("protocol", {}))
-    model, data = load_run_model(run, workspace, device), load_data(run.params["data"], workspace=workspace.root)
+    model = load_run_model(run, workspace, device)
+    data = yield from opened_run_data(run, workspace)
     if run.stages():
         return
     with run.new_stage(0) as folder:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from engine.data import load_data
 from engine.data.dataset import Data
 from engine.errors import Paused
 from engine.evaluation.protocol import Protocol
@@ -40,7 +39,7 @@ from engine.runs.drive import (
     read_drive,
 )
 from engine.runs.progress import Progress, config_from
-from engine.runs.run_model import load_run_model
+from engine.runs.run_model import load_run_model, opened_run_data
 from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 from engine.runs.store import Run
 from engine.runs.train_state import (
@@ -90,7 +89,7 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     clear_pause(run)
     plan = plan_of({**run.params, **drive.changes})
     model = load_run_model(run, workspace, device)
-    data = load_data(run.params["data"], workspace=workspace.root)
+    data = yield from opened_run_data(run, workspace)
     place = _place(run, drive)
     job = _PruneJob(run, workspace, plan, model, data, place, step=drive.step)
     events = prune_progressively(

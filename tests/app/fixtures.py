@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -116,6 +117,32 @@ def add_prune(workspace: Workspace, *, state: str = "done", num_stages: int = 3)
     return run
 
 
+def rest_at_decision(run: Run, *, parent: int | None = None) -> dict:
+    """The run rests with a vote on its next stage; returns the record."""
+    stages = run.stages()
+    head = stages[-1] if parent is None else run.stage(parent)
+    order = [block for block in ced_result(CedConfig())["order"] if block in head.kept_blocks]
+    number, record = stages[-1].number + 1, _decision(order, stages[-1].number + 1)
+    record |= {"reason": "2 blocks go: cost wanted that.", "order": order}
+    about = {"parent": head.number, "number": number, "pending": True, "record": record, "ced": None}
+    drop = record["candidates"][record["chosen"]]["dropped"]
+    _write(run.path / "train_state.json", {**about, "drop": [head.kept_blocks.index(block) for block in drop]})
+    run.append("decision", stage=number, parent=head.number, decision=record)
+    run.update(state="paused", phase="deciding", progress=0.4, message="the vote is in")
+    return record
+
+
+def add_branch(run: Run, *, parent: int, drop: list[int]) -> int:
+    """Another stage that grows from ``parent``; returns its number."""
+    head, number = run.stage(parent), run.stages()[-1].number + 1
+    kept = [block for block in head.kept_blocks if block not in drop]
+    record = {"mode": "chosen", "order": [], "scores": {}, "candidates": [], "weights": {}, "chosen": None}
+    with run.new_stage(number) as folder:
+        _fill_stage(folder, number, kept, drop, {**record, "reason": "chosen by hand."}, parent=parent)
+    run.append("stage", stage=number)
+    return number
+
+
 def sample_images(number: int) -> np.ndarray:
     """(N, 32, 32, 3): discs that lose contrast from stage to stage."""
     rng = np.random.default_rng(3)
@@ -128,9 +155,13 @@ def sample_images(number: int) -> np.ndarray:
     return images
 
 
-def _fill_stage(folder: Path, number: int, kept: list[int], dropped: list[int], decision: dict | None) -> None:
+def _fill_stage(
+    folder: Path, number: int, kept: list[int], dropped: list[int], decision: dict | None, *, parent: int | None = None
+) -> None:
+    if number and parent is None:
+        parent = number - 1
     info = {
-        "stage": number, "parent": number - 1 if number else None, "data": "shapes", "process": "flow",
+        "stage": number, "parent": parent, "data": "shapes", "process": "flow",
         "title": "intact" if not number else f"{len(kept)} of {DEPTH} blocks", "model": "demo-sit",
         "kept_blocks": kept, "dropped_blocks": dropped, "depth": len(kept), "decision": decision,
         "finetune": asdict(FinetuneConfig()) if number else None, "created": time.time(),
@@ -281,10 +312,13 @@ def add_opened(workspace: Workspace) -> None:
 
 def add_export(workspace: Workspace, model: str, *, layout: str = "official", large: bool = False) -> Run:
     run = create_run(workspace, kind="export", title=f"Export of {model}", params={"model": model, "layout": layout})
+    readme = "# DiT with 6 blocks\n\n```python\nmodel.load_state_dict(state)\n```\n"
     if large:
         (run.path / "export").mkdir()
+        (run.path / "export" / "README.md").write_text(readme)
     else:
-        (run.path / "export.zip").write_bytes(b"PK" + bytes(2_000_000))
+        with zipfile.ZipFile(run.path / "export.zip", "w") as packed:
+            packed.writestr("README.md", readme)
     size = 2_700_000_000 if large else 2_000_002
     _write(run.path / "export.json", {"layout": layout, "files": ["model.pt", "entpruner.json"], "num_bytes": size,
                                       "notes": ["depth 6"], "path": "export" if large else "export.zip"})  # fmt: skip

@@ -1,0 +1,117 @@
+"""Settings of a measurement of importance: each choice of the method, in plain words."""
+
+from typing import Any
+
+import streamlit as st
+
+from engine.importance.config import ESTIMATORS, GRANULARITIES, METHODS, ORDERS, CedConfig
+
+_CONDITION_WORDS = {"none": "all classes together", "class": "within each class, then averaged"}
+_GRIDS = {4: "4, a quick look", 10: "10, usual", 20: "20", 50: "50, fine"}
+_NAMES = ("samples", "timesteps", "estimator", "condition", "granularity", "order", "method", "num_candidates", "seed")
+
+
+def draw() -> dict[str, Any]:
+    """Arguments of a CedConfig, but for the variable."""
+    return {**_what_is_looked_at(), **_how_rows_are_ordered(), **_how_much_is_spent()}
+
+
+def take(config: dict[str, Any]) -> None:
+    """Puts the settings of an earlier measurement into the widgets, before they are drawn."""
+    usual = CedConfig()
+    for name in _NAMES:
+        value = config.get(name, getattr(usual, name))
+        st.session_state[f"ced_{name}"] = (value or 0) if name == "num_candidates" else value
+
+
+def _want() -> None:
+    """A changed setting asks for its heatmap at once."""
+    st.session_state["ced_wanted"] = True
+
+
+def _what_is_looked_at() -> dict[str, Any]:
+    return {
+        "granularity": _choose(
+            "Rows", GRANULARITIES, "granularity",
+            "What one row leaves out. Branches show whether attention or the MLP of a block is the part that counts; "
+            "twice the rows, about four times the work.",
+        ),
+        "condition": _choose(
+            "Classes", _CONDITION_WORDS, "condition",
+            "Whether entropy is taken over all images or inside each class. Inside each class a block that only "
+            "tells classes apart counts less; it needs more images. Target doesn't depend on it much.",
+        ),
+        "estimator": _choose(
+            "Estimator", ESTIMATORS, "estimator",
+            "How entropy is computed from samples; used by Samples and Prediction. A Gaussian is steady and fast, but "
+            "blind to changes that keep the spread. Nearest neighbours see any shape and need more images.",
+        ),
+    }  # fmt: skip
+
+
+def _how_rows_are_ordered() -> dict[str, Any]:
+    order = _choose(
+        "Order of removal", ORDERS, "order",
+        "Two blocks that are harmless alone may do the same work and miss each other. Greedy notices; it costs about "
+        "a third of the number of blocks times as much.",
+    )  # fmt: skip
+    greedy = order == "greedy"
+    method = _choose(
+        "Samples spent", METHODS, "method",
+        "Racing stops measuring a block as soon as it is clear whether it is among the least important ones. It gives "
+        "the same set for less work; numbers of blocks settled early rest on fewer images."
+        + (" Greedy has no race." if greedy else ""),
+        disabled=greedy,
+    )  # fmt: skip
+    method = "exact" if greedy else method
+    settings = {"order": order, "method": method, "num_candidates": None}
+    if greedy or method == "racing":
+        what = "Blocks to remove" if greedy else "Least important to find"
+        settings["num_candidates"] = (
+            _number(
+                what, "num_candidates", 0, 1000, 1, "0 is the usual number: all of them for greedy, half for racing."
+            )
+            or None
+        )
+    return settings
+
+
+def _how_much_is_spent() -> dict[str, Any]:
+    first, second, third = st.columns(3, gap="small")
+    with first:
+        samples = _number(
+            "Images",
+            "samples",
+            8,
+            100_000,
+            64,
+            "How many the entropies are estimated from. More is slower and steadier.",
+        )
+    with second:
+        timesteps = _number(
+            "Columns", "timesteps", 1, 1000, 1,
+            "Noise levels, spread evenly, or sampling steps. " + "; ".join(_GRIDS.values()) + ".",
+        )  # fmt: skip
+    with third:
+        seed = _number(
+            "Seed", "seed", 0, 2**31 - 1, 1, "Which images and which noise. The same seed gives the same numbers."
+        )
+    return {"samples": samples, "timesteps": timesteps, "seed": seed}
+
+
+def _choose(label: str, options: dict[str, str], name: str, help: str, **more: Any) -> str:
+    key = f"ced_{name}"
+    return st.selectbox(
+        label, list(options), format_func=options.get, key=key, on_change=_want, persist_state="session", help=help,
+        **more,
+    )  # fmt: skip
+
+
+def _number(label: str, name: str, low: int, high: int, step: int, help: str) -> int:
+    key = f"ced_{name}"
+    usual = getattr(CedConfig(), name) or 0
+    # a value beside one that was set from outside would be a conflict of two defaults
+    given = {} if key in st.session_state else {"value": usual}
+    return st.number_input(
+        label, low, high, step=step, key=key, on_change=_want, persist_state="session", help=help, **given
+    )
