@@ -146,9 +146,10 @@ def table(result: dict) -> pd.DataFrame:
 def _downloads(result: dict, run_id: str) -> None:
     protocol = result["protocol"]
     st.html(
-        f'<p class="ep-note">{protocol["samples"]} images · {protocol["timesteps"]} columns · seed {protocol["seed"]} · '
-        f"{result['confidence']:.0%} intervals by resampling the images · {protocol['device']} {protocol['precision']} · "
-        f"{result['seconds']:.0f} s. {html.escape(result['note'])} Pictures: the camera at the top right of each chart.</p>"
+        f'<p class="ep-note">{protocol["samples"]} images · {protocol["timesteps"]} columns · seed '
+        f"{protocol['seed']} · {result['confidence']:.0%} intervals by resampling the images · {protocol['device']} "
+        f"{protocol['precision']} · {result['seconds']:.0f} s. {html.escape(result['note'])} Pictures: the camera at "
+        "the top right of each chart.</p>"
     )
     with st.container(horizontal=True):
         st.download_button(

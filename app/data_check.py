@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, jobs, known, opening, pictures
-from app.errors import show
+from app.errors import sentence, show
 from app.style import palette
 from engine.runs import library
 from engine.runs.workspace import writing
@@ -70,7 +70,7 @@ def _facts(found: dict[str, Any]) -> None:
     if found.get("modes"):
         shown["colours"] = ", ".join(f"{mode} {count:,}" for mode, count in found["modes"].items())
     for warning in found.get("warnings") or []:
-        st.warning(opening.sentence(warning))
+        st.warning(sentence(warning))
     left, right = st.columns([1, 1.2], gap="large", vertical_alignment="center")
     with left:
         st.html(opening.facts(shown, help=_HELP))

@@ -18,7 +18,13 @@ def shown_as_one_line() -> Iterator[None]:
 
 
 def show(line: str) -> None:
-    st.error(line[:1].upper() + line[1:])
+    st.error(sentence(line))
+
+
+def sentence(words: str) -> str:
+    """The engine's lines begin small, as parts of longer ones; the name of a file stays as it is."""
+    first = words.split(" ", 1)[0].rstrip(",:;")
+    return words[:1].upper() + words[1:] if first.isalpha() else words
 
 
 def one_line_errors(draw: Callable) -> Callable:

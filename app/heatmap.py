@@ -181,8 +181,8 @@ def view_controls(results: list[dict]) -> tuple[bool, float, list[int]]:
     pinned = third.number_input(
         "Colours end at", min_value=1e-6, value=None, step=natural / 4, format="%.3g", key="limit",
         persist_state="session", placeholder=f"{natural:g}",
-        help="Empty fits the colours to what is on screen. A number, in nats per dimension, stays for the next heatmaps "
-        "too, so that their colours can be compared.",
+        help="Empty fits the colours to what is on screen. A number, in nats per dimension, stays for the next "
+        "heatmaps too, so that their colours can be compared.",
     )  # fmt: skip
     return view == "Signed", pinned or natural, list(range(depth)) if order == "By depth" else list(results[0]["order"])
 

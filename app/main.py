@@ -19,6 +19,7 @@ page = st.navigation(
         st.Page("views/importance.py", title="Importance", url_path="importance"),
         st.Page("views/prune.py", title="Prune", url_path="prune"),
         st.Page("views/compare.py", title="Compare", url_path="compare"),
+        st.Page("views/arena.py", title="Arena", url_path="arena"),
         st.Page("views/runs.py", title="Runs", url_path="runs"),
         st.Page("views/open_model.py", title="Open a model", url_path="open-model", visibility="hidden"),
         st.Page("views/open_data.py", title="Open data", url_path="open-data", visibility="hidden"),

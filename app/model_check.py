@@ -7,7 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, jobs, known, opening, pictures
-from app.errors import show
+from app.errors import sentence, show
 from app.style import palette
 from engine.runs import library
 
@@ -124,7 +124,7 @@ def _process(found: dict[str, Any], before: dict[str, Any], stamp: str) -> str:
         "picture. Flow: it was trained to tell the direction from noise to a picture. The wrong one draws nothing.",
     )  # fmt: skip
     reason = found.get("process_reason") or f"Proposed: {_PROCESS.get(found['process'], found['process'])}."
-    st.html(f'<p class="ep-note">{html.escape(opening.sentence(reason))}</p>')
+    st.html(f'<p class="ep-note">{html.escape(sentence(reason))}</p>')
     return chosen
 
 

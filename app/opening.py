@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app import address, jobs, known
-from app.errors import one_line_errors, show
+from app.errors import one_line_errors, sentence, show
 from engine.errors import InputError
 from engine.runs import library
 
@@ -121,12 +121,6 @@ def what(opened: dict[str, Any]) -> None:
     """The files that are being looked at."""
     again = f", opened before as <b>{html.escape(opened['entry'])}</b>" if opened["entry"] else ""
     st.html(f'<p class="ep-note"><code>{html.escape(opened["ref"])}</code>{again}</p>')
-
-
-def sentence(words: str) -> str:
-    """The engine's lines begin small, as parts of longer ones; the name of a file stays as it is."""
-    first = words.split(" ", 1)[0].rstrip(",:;")
-    return words[:1].upper() + words[1:] if first.isalpha() else words
 
 
 def notes(lines: list[str]) -> None:

@@ -86,8 +86,8 @@ def _moving(run: Run, status: RunStatus) -> None:
 def _paused(run: Run, status: RunStatus) -> None:
     asked = driving.pending(run)
     left, right = st.columns([3, 3], vertical_alignment="center")
-    words = "The vote is in: go on with it, or decide otherwise." if asked else status.message or "Paused."
-    left.progress(_share(status), text=f"paused · {words}")
+    words = "paused · the vote is in: go on with it, or decide otherwise"
+    left.progress(_share(status), text=words if asked else status.message or "paused")
     with right.container(horizontal=True, horizontal_alignment="right"):
         if not asked:
             _go_on_buttons(run)
@@ -154,7 +154,7 @@ def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> Stag
         return None
     st.subheader("Stages", anchor=False)
     room = st.container()
-    stage = None if len(stages) == 1 and not driving.at_rest(run) else stage_panel.pick(stages)
+    stage = None if len(stages) == 1 and not driving.at_rest(run) else stage_panel.pick(run, stages)
     coming = _coming(run, stages, asked)
     shown = stage_tree.tree(stages, chosen=stage.number if stage else None, coming=coming)
     room.html(shown + blocks.legend(shown))

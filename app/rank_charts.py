@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import charts
-from app.style import Palette
+from app.style import LIGHT, Palette
 
 
 def rank_changes(first: dict, second: dict, *, names: tuple[str, str], sure: list[int], palette: Palette) -> go.Figure:
@@ -25,9 +25,8 @@ def rank_changes(first: dict, second: dict, *, names: tuple[str, str], sure: lis
             x=[0, 1], y=[here, there], mode="lines+markers", showlegend=False, opacity=1 if row in sure else 0.45,
             line=dict(color=colour, width=3 if row in sure else 1.2), marker=dict(size=7),
             error_y=dict(
-                type="data", symmetric=False, array=[high - y for (_, high), y in zip(spans, (here, there), strict=True)],
-                arrayminus=[y - low for (low, _), y in zip(spans, (here, there), strict=True)],
-                color=colour, thickness=1.2, width=3,
+                type="data", symmetric=False, array=[spans[0][1] - here, spans[1][1] - there],
+                arrayminus=[here - spans[0][0], there - spans[1][0]], color=colour, thickness=1.2, width=3,
             ),
             hovertemplate=f"block {labels[row]}: rank {here} ({spans[0][0]} … {spans[0][1]}) on {names[0]}, "
             f"{there} ({spans[1][0]} … {spans[1][1]}) on {names[1]}<extra></extra>",
@@ -60,10 +59,11 @@ def agreement(names: list[str], matrix: list[list[float | None]], *, palette: Pa
     )  # fmt: skip
     for r, row in enumerate(words):
         for k, word in enumerate(row):
-            strong = abs(values[r, k]) > 0.6
+            light = palette.text if np.isnan(values[r, k]) else LIGHT.text
+            colour = "#FFFFFF" if abs(values[r, k]) > 0.6 else light
             fig.add_annotation(
                 x=k, y=r, text=word, showarrow=False,
-                font=dict(size=11, color="#FFFFFF" if strong else palette.text if np.isnan(values[r, k]) else "#1D2430"),
+                font=dict(size=11, color=colour),
             )  # fmt: skip
     fig.update_xaxes(side="bottom", tickangle=-40, showgrid=False, fixedrange=True)
     fig.update_yaxes(autorange="reversed", showgrid=False, fixedrange=True)
@@ -85,7 +85,7 @@ def ranks_by_criterion(names: list[str], ranks: list[list[float]], labels: list[
                 dark = value < 0.55 * len(labels)
                 fig.add_annotation(
                     x=k, y=r, text=f"{value:g}", showarrow=False,
-                    font=dict(size=11, color="#FFFFFF" if dark else "#1D2430"),
+                    font=dict(size=11, color="#FFFFFF" if dark else LIGHT.text),
                 )  # fmt: skip
     fig.update_xaxes(type="category", title="block", showgrid=False, fixedrange=True, tickangle=0)
     fig.update_yaxes(autorange="reversed", showgrid=False, fixedrange=True)
@@ -94,8 +94,8 @@ def ranks_by_criterion(names: list[str], ranks: list[list[float]], labels: list[
 
 def dots(
     names: list[str], values: list[float], lows: list[float | None], highs: list[float | None], *, title: str,
-    palette: Palette, zero: bool = False, log: bool = False, marked: list[bool] = (), band: tuple[float, float] | None = None,
-    line: tuple[float, str] | None = None,
+    palette: Palette, zero: bool = False, log: bool = False, marked: list[bool] = (),
+    band: tuple[float, float] | None = None, line: float | None = None,
 ) -> go.Figure:  # fmt: skip
     """A dot with its interval on a row for each name, first on top.
 
@@ -105,7 +105,7 @@ def dots(
     if band is not None:
         fig.add_vrect(x0=band[0], x1=band[1], fillcolor=palette.muted, opacity=0.16, line_width=0, layer="below")
     if line is not None:
-        fig.add_vline(x=line[0], line=dict(color=palette.intact, dash="dash", width=1.5))
+        fig.add_vline(x=line, line=dict(color=palette.intact, dash="dash", width=1.5))
     elif zero:
         fig.add_vline(x=0, line=dict(color=palette.muted, width=1.2))
     colours = [palette.pruned if mark else palette.intact for mark in (marked or [False] * len(names))]

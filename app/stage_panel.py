@@ -11,14 +11,17 @@ from engine.training.config import FinetuneConfig
 _AFRESH, _OTHERWISE = "Score and vote afresh", "Decide now"
 
 
-def pick(stages: list[Stage]) -> Stage:
-    """The stage looked at; in the address too."""
-    numbers = [stage.number for stage in stages]
-    if st.session_state.get("prune_stage") not in numbers:
+def pick(run: Run, stages: list[Stage]) -> Stage:
+    """The stage looked at, in the address too. Whoever looks at the newest follows the run to the next one."""
+    numbers, key, newest = [stage.number for stage in stages], f"stage_{run.id}", f"newest_{run.id}"
+    if st.session_state.get(key) not in numbers:
         wanted = address.asked_number("stage", numbers)
-        st.session_state["prune_stage"] = numbers[-1] if wanted is None else wanted
+        st.session_state[key] = numbers[-1] if wanted is None else wanted
+    elif st.session_state[key] == st.session_state.get(newest):
+        st.session_state[key] = numbers[-1]
+    st.session_state[newest] = numbers[-1]
     number = st.pills(
-        "Look at stage", numbers, key="prune_stage", required=True,
+        "Look at stage", numbers, key=key, required=True,
         help="Shows why its blocks went, and lets you go back to it and branch.",
     )  # fmt: skip
     address.remember(stage=number)

@@ -21,7 +21,7 @@ VOTERS = {
         "without training it.",
     ),
 }
-_HEADS = ("drops", "blocks", "MACs", "forward", "NTK condition", "ZiCo", "vote")
+_HEADS = ("drops", "blocks", "vote", "MACs", "NTK condition", "ZiCo", "forward")
 
 
 def weight_sliders(start: dict[str, float] | None, *, key: str) -> dict[str, float]:
@@ -69,11 +69,11 @@ def _row(candidate: dict[str, Any], *, taken: bool, voted: bool) -> str:
     cells = [
         f"{candidate['num_dropped']}" + (f"<small>{mark}</small>" if mark else ""),
         html.escape(", ".join(map(str, candidate["dropped"])) or "none"),
+        f"<b>{_short(candidate.get('total'))}</b>",
         _ranked(_large(candidate.get("macs")), ranks.get("cost")),
-        _milliseconds(candidate.get("seconds_per_step")),
         _ranked(_short(candidate.get("ntk")), ranks.get("ntk")),
         _ranked(_short(candidate.get("zico")), ranks.get("zico")),
-        f"<b>{_short(candidate.get('total'))}</b>",
+        _milliseconds(candidate.get("seconds_per_step")),
     ]
     css = ' class="chosen"' if taken else ""
     return f"<tr{css}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

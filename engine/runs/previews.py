@@ -2,7 +2,6 @@
 
 import os
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,12 @@ from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw
 from engine.importance.ced import joint_effect
 from engine.importance.config import CedConfig
-from engine.models.checkpoints import load_model
-from engine.models.model import Model
 from engine.pruning.config import check_blocks
 from engine.runs.opening_previews import check_preview, inspect_preview, look_preview
 from engine.runs.run_model import model_options
 from engine.runs.threads import threads_for
+from engine.runs.warm_models import WarmModel, warm_model
 from engine.runs.workspace import writing
-
-_WARM_MODELS = 4
 
 
 def answer_preview(kind: str, params: dict[str, Any], *, folder: Path, device: str) -> dict[str, Any]:
@@ -37,7 +33,8 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
     """What happens without these blocks: signed ΔH by column, change of the output, the same seeds with and without."""
     started = time.perf_counter()
     workspace = folder.resolve().parents[1]
-    model = _warm_model(params["model"], device, workspace, **model_options(params))
+    warm = warm_model(params["model"], device=device, workspace=workspace, options=model_options(params))
+    model = warm.model
     data = load_data(params["data"], workspace=workspace)
     drop = sorted(set(params["drop"]))
     check_blocks(drop, model.config.depth)
@@ -56,7 +53,7 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
         cfg_scale=params.get("cfg_scale", Protocol.cfg_scale),
     )
     with threads_for(model):
-        pictures = _pairs(model, drop, params, protocol, folder)  # first: whoever asked looks at them meanwhile
+        pictures = _pairs(warm, drop, params, protocol, folder)  # first: whoever asked looks at them meanwhile
         effect = joint_effect(model, data, drop, config)
     return {
         "drop": drop,
@@ -72,9 +69,10 @@ def drop_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
 
 
 def _pairs(
-    model: Model, drop: list[int], params: dict[str, Any], protocol: Protocol, folder: Path
+    warm: WarmModel, drop: list[int], params: dict[str, Any], protocol: Protocol, folder: Path
 ) -> dict[str, list[str]]:
     """The same seeds and classes, intact and without the blocks, as PNG files; returns their names."""
+    model = warm.model
     labels, seeds = tuple(params["classes"]), tuple(params["seeds"])
     if len(labels) != len(seeds) or not seeds:
         raise InputError(f"{len(seeds)} seeds and {len(labels)} classes: give one class for each seed")
@@ -83,7 +81,7 @@ def _pairs(
     kept = [block for block in range(model.config.depth) if block not in drop]
     without = model.with_network(model.network.with_blocks(kept), change=f"keep {kept}", kept=kept)
     drawn = {
-        "intact": _intact_images(model, labels, seeds, protocol),
+        "intact": warm.intact_images(labels, seeds, protocol),
         "pruned": draw(without, labels=np.array(labels), seeds=np.array(seeds), protocol=protocol).images,
     }
     pictures = {}
@@ -94,17 +92,6 @@ def _pairs(
                 Image.fromarray(image).save(folder / f".{file}.tmp", format="PNG")
                 os.replace(folder / f".{file}.tmp", folder / file)  # whole or not there
     return pictures
-
-
-@lru_cache(maxsize=32)
-def _intact_images(model: Model, labels: tuple[int, ...], seeds: tuple[int, ...], protocol: Protocol) -> np.ndarray:
-    """Kept: every block that a person clicks is shown beside the same intact pictures."""
-    return draw(model, labels=np.array(labels), seeds=np.array(seeds), protocol=protocol).images
-
-
-@lru_cache(maxsize=_WARM_MODELS)
-def _warm_model(ref: str, device: str, workspace: Path, **options: str) -> Model:
-    return load_model(ref, device=device, workspace=workspace, **options)
 
 
 PREVIEWS = {

@@ -312,7 +312,7 @@ def test_thirty_stages_are_shown(empty: Workspace, open_page: Open) -> None:
         add_branch(run, parent=number if number % 7 else 0, drop=[])
     at = open_page("prune", run=run.id)
     assert words(at).count('class="ep-stage ') == 31
-    assert at.button_group(key="prune_stage").value == 30
+    assert at.button_group(key=f"stage_{run.id}").value == 30
 
 
 @pytest.mark.parametrize("stage", ["99", "-1", "x"])

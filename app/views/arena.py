@@ -1,0 +1,90 @@
+"""Arena: which criterion should I believe? Each one's blocks dropped, recovered and measured, over seeds."""
+
+import streamlit as st
+
+from app import address, arena_form, arena_result, arena_runs, jobs, measuring
+from app.errors import one_line_errors
+from engine.runs.store import Run
+
+
+def page() -> None:
+    st.title("Arena", anchor=False)
+    st.html(
+        '<p class="ep-lead">Which criterion should you believe? Each one names the blocks it would drop. Exactly those '
+        "are dropped, the model recovers with the same training for all, and what it draws then is measured, once per "
+        "seed. Sets drawn by lot take part: a criterion that doesn't beat them is worth nothing.</p>"
+    )
+    recorded = {arena.name: arena for arena in arena_runs.recorded()}
+    own = {run.id: run for run in arena_runs.own()}
+    chosen = _choose(recorded, own)
+    if chosen in recorded:
+        content = recorded[chosen].content
+        arena_result.draw(content, chosen, depth=_depth(content))
+    elif chosen in own:
+        _own(own[chosen])
+    else:
+        st.html(
+            '<div class="ep-empty"><b>No arena has been held yet</b>Start one below. It trains many small models, so '
+            "it takes from minutes to hours, and shows its results as they come.</div>"
+        )
+    with st.expander("Hold an arena of your own", expanded=chosen is None):
+        arena_form.draw()
+
+
+def _choose(recorded: dict[str, arena_runs.Recorded], own: dict[str, Run]) -> str | None:
+    titles = {name: f"Recorded: {a.content['model']} on {a.content['data']}" for name, a in recorded.items()}
+    titles |= {run_id: f"Yours: {_title(run)}" for run_id, run in own.items()}
+    if not titles:
+        address.remember(arena=None)
+        return None
+    return address.choose(
+        "Which arena", list(titles), param="arena", page="arena", format_func=titles.get,
+        help="Recorded ones ship with the studio, with the command that made them; yours are runs of this workspace.",
+    )  # fmt: skip
+
+
+def _title(run: Run) -> str:
+    config = run.params.get("config", {})
+    return (
+        f"{run.params.get('model')} on {run.params.get('data')}, {config.get('num_dropped', '?')} dropped, "
+        f"{run.status().state} ({run.id[:13]})"
+    )
+
+
+def _own(run: Run) -> None:
+    waiting = run.status().state in jobs.WAITING_STATES
+    st.fragment(_watch, run_every=2.0 if waiting else None)(run.id, waiting)
+
+
+@one_line_errors
+def _watch(run_id: str, waiting: bool) -> None:
+    """Progress while it goes on, and whatever is measured by then."""
+    run = jobs.open_run(jobs.workspace(), run_id)
+    status = run.status()
+    if waiting and status.state not in jobs.WAITING_STATES:
+        st.rerun()  # stops the polling
+    if status.state in jobs.WAITING_STATES:
+        measuring.progress_of(run)
+        if status.eta_seconds:
+            st.html(f'<p class="ep-note">About {arena_runs.duration(status.eta_seconds)} to go.</p>')
+    elif status.state in jobs.RESUMABLE_STATES:
+        st.error(f"This arena {status.state}. {status.error or status.message}".strip())
+        if st.button("Resume", help="Goes on with the next set; what is measured already is kept."):
+            jobs.resume(run.id)
+            st.rerun()
+    content = arena_runs.content_of(run)
+    if content is not None:
+        if status.state != "done":
+            st.html('<p class="ep-note">As far as it is. Rounds go seed by seed, so what is there is comparable.</p>')
+        arena_result.draw(content, run.id, depth=_depth(content))
+
+
+def _depth(content: dict) -> int:
+    """Blocks of the model: every criterion scored each of them."""
+    scores = content["scores"]["of"]
+    if scores:
+        return len(next(iter(scores.values())))
+    return 1 + max(block for bout in content["bouts"] for block in [*bout["dropped"], 0])
+
+
+page()
