@@ -134,10 +134,10 @@ def _foresight(result: dict[str, Any], metric: str) -> None:
         key="arena_foresight", config=charts.PICTURE_CONFIG, alt="Rank correlation of scores and outcome by criterion",
     )  # fmt: skip
     st.html(
-        f'<p class="ep-note">Over all {result["num_sets"]} sets that were tried, those drawn by lot as well: the sum of '
-        "a criterion's scores of the dropped blocks against what came out. 1 would be a criterion that always knew, 0 "
-        f"one that knows nothing; the line is a {result['confidence']:.0%} interval by resampling the sets. So few sets "
-        "make wide intervals.</p>"
+        f'<p class="ep-note">Over all {result["num_sets"]} sets that were tried, those drawn by lot as well: the sum '
+        "of a criterion's scores of the dropped blocks against what came out. 1 would be a criterion that always knew, "
+        f"0 one that knows nothing; the line is a {result['confidence']:.0%} interval by resampling the sets. So few "
+        "sets make wide intervals.</p>"
     )
 
 

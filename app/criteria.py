@@ -11,13 +11,13 @@ import streamlit as st
 from app import charts, jobs, measuring, rank_charts
 from app.errors import one_line_errors
 from app.style import palette
-from engine.importance.config import NOISED_VARIABLES, VARIABLES, CriteriaConfig
+from engine.importance.config import NOISED_VARIABLES, CriteriaConfig
 from engine.models.bundled import ModelInfo
 
 _SHARED = ("estimator", "condition", "samples", "timesteps", "seed", "granularity")
 _SHORT = {
     "bi": "Block influence", "output-mse": "Output change", "loss": "Loss rise", "magnitude": "Weight size",
-    "taylor": "Taylor", "random": "Random", "first": "First first", "last": "Last first",
+    "taylor": "Taylor", "random": "Random", "first": "First blocks", "last": "Last blocks",
     "every-other": "Every other",
 }  # fmt: skip
 
@@ -72,9 +72,10 @@ def reading(result: dict) -> str:
     if len(pairs) < 2:
         return "Too few criteria to compare."
     high, low = max(pairs), min(pairs)
+    most, least = (f"{pair[0]:+.2f}".replace("-", "−") for pair in (high, low))
     return (
-        f"<b>{high[1]}</b> and <b>{high[2]}</b> agree most (ρ {high[0]:+.2f}); <b>{low[1]}</b> and <b>{low[2]}</b> "
-        f"least (ρ {low[0]:+.2f}). Agreement doesn't say who is right: that is what the arena asks."
+        f"<b>{high[1]}</b> and <b>{high[2]}</b> agree most (ρ {most}); <b>{low[1]}</b> and <b>{low[2]}</b> "
+        f"least (ρ {least}). Agreement doesn't say who is right: that is what the arena asks."
     )
 
 
@@ -86,9 +87,7 @@ def _agreement(result: dict) -> None:
         "Kendall counts pairs of blocks in the same order.",
     )  # fmt: skip
     st.plotly_chart(
-        rank_charts.agreement(
-            [short(name) for name in result["names"]], result[measure.lower()], palette=palette()
-        ),
+        rank_charts.agreement([short(name) for name in result["names"]], result[measure.lower()]),
         key="agreement_chart", config=charts.PICTURE_CONFIG, alt=f"{measure}'s rank correlation of every two criteria",
     )  # fmt: skip
     st.html('<p class="ep-note">A dash: the criterion gives all blocks the same score, so it has no order.</p>')
@@ -99,9 +98,7 @@ def _ranks(result: dict) -> None:
     names = result["names"]
     places = [[result["criteria"][name]["order"].index(row) + 1 for row in result["blocks"]] for name in names]
     st.plotly_chart(
-        rank_charts.ranks_by_criterion(
-            [short(name) for name in names], places, charts.row_labels(result), palette=palette()
-        ),
+        rank_charts.ranks_by_criterion([short(name) for name in names], places, charts.row_labels(result)),
         key="criteria_ranks", config=charts.PICTURE_CONFIG, alt="Rank of each block by each criterion",
     )  # fmt: skip
 
@@ -170,12 +167,3 @@ def _downloads(result: dict, run_id: str) -> None:
 
 def _matrix(result: dict, measure: str) -> pd.DataFrame:
     return pd.DataFrame(result[measure], index=result["names"], columns=result["names"])
-
-
-def titles(names: list[str]) -> dict[str, str]:
-    """Long names, of criteria and of readings of CED."""
-    from engine.importance.config import CRITERIA
-
-    return {
-        name: f"CED, {VARIABLES[name[4:]].title}" if name.startswith("ced-") else CRITERIA[name].title for name in names
-    }

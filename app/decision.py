@@ -35,14 +35,21 @@ def choose(record: dict[str, Any] | None, head: Stage, first: Stage, *, key: str
     return choice
 
 
-def counted(record: dict[str, Any], *, key: str, question: str = "What counts?") -> dict[str, Any]:
-    """The record under the weights of the sliders, with its table; itself while they stand where they stood."""
-    st.html(f'<p class="ep-question">{question}</p>')
-    weights = vote_table.weight_sliders(record["weights"], key=f"weight_{key}")
+def counted(record: dict[str, Any], *, key: str, done: bool = False) -> dict[str, Any]:
+    """The record under the weights of the sliders, with its table; itself while they stand where they stood.
+
+    ``done``: it was carried out already, so this asks what would have been.
+    """
+    weights = record["weights"]
+    if len(record["candidates"]) > 1:
+        st.html(f'<p class="ep-question">{"What if something else counted?" if done else "What counts?"}</p>')
+        weights = vote_table.weight_sliders(weights, key=f"weight_{key}")
     again = record if weights == record["weights"] else vote.recount(record, weights)
     if again is not record:
         st.html(vote_table.sentence(again, lead="With these weights: "))
-    st.html(vote_table.table(again) + vote_table.note(again))
+    word = "goes" if not done else "went" if again is record else "would go"
+    shown = vote_table.table(again, word=word, before=record if done and again is not record else None)
+    st.html(shown + vote_table.note(again))
     return again
 
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from app import jobs
-from engine.pruning.config import DEFAULT_WEIGHTS
+from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig
 from engine.pruning.vote import blocks_going
 from engine.runs import queue
 from engine.runs.drive import Drive, pause_requested, pending_decision, read_drive
 from engine.runs.store import RESTING_STATES, Run, Stage
+from engine.training.config import FinetuneConfig
 
 
 def at_rest(run: Run) -> bool:
@@ -36,6 +37,21 @@ def params_now(run: Run) -> dict[str, Any]:
 
 def weights_now(run: Run) -> dict[str, float]:
     return params_now(run).get("weights") or dict(DEFAULT_WEIGHTS)
+
+
+def plan_in_words(run: Run) -> str:
+    """What the run goes for, as it was asked and changed since."""
+    now = params_now(run)
+    steps = now.get("finetune", {}).get("num_steps", FinetuneConfig().num_steps)
+    if now.get("drop"):
+        return f"Blocks {', '.join(map(str, now['drop']))} of the model go in one stage, then {steps:,} recovery steps."
+    goal = (
+        f"{now['target_speedup']:g}× fewer MACs" if now.get("target_speedup") else f"{now.get('target_depth')} blocks"
+    )
+    stages = now.get("num_stages", PruneConfig.num_stages)
+    share = "each" if now.get("recovery_shares", "even") == "even" else "each on average, most for the last"
+    asks = "stops at each decision" if stepping(run) else "decides by itself"
+    return f"To {goal} in {stages} {'stage' if stages == 1 else 'stages'}, {steps:,} recovery steps {share}; {asks}."
 
 
 def decides_by_itself(run: Run) -> bool:
@@ -96,6 +112,24 @@ def record_after(stages: list[Stage], head: int) -> dict[str, Any] | None:
         if stage.info.get("parent") == head and record and record["candidates"]:
             return record
     return None
+
+
+def coming(run: Run, stages: list[Stage], events: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The stage that isn't written yet: {"number", "parent", "drop" (blocks of the loaded model, as far as they are
+    known)}; None where nothing is known of it."""
+    drive, number = read_drive(run), stages[-1].number + 1
+    head = stages[-1].number if drive.head is None else drive.head
+    if drive.decision is not None:
+        return {"number": number, "parent": head, "drop": drive.decision["drop"]}
+    for event in reversed(events):
+        if event["event"] == "decision" and (event["stage"], event.get("parent", head)) == (number, head):
+            drop = choice_of(event["decision"])["drop"] or _beforehand(run, stages)
+            return {"number": number, "parent": head, "drop": drop}
+    return {"number": number, "parent": head, "drop": []} if drive.head is not None else None
+
+
+def _beforehand(run: Run, stages: list[Stage]) -> list[int]:
+    return [stages[0].kept_blocks[place] for place in run.params.get("drop", [])] if len(stages) == 1 else []
 
 
 def _recovery(run: Run, num_steps: int | None) -> dict[str, Any]:

@@ -76,7 +76,8 @@ def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
             alt="Heatmap of the entropy deviation, blocks from top to bottom, timesteps from left to right",
         )  # fmt: skip
     with bars:
-        st.html('<p class="ep-question">How much in all?</p><p class="ep-scale">#1 matters least</p>')
+        first_rank = "#1 goes first" if result.get("greedy") else "#1 matters least"
+        st.html('<p class="ep-question">How much in all?</p><p class="ep-scale">' + first_rank + "</p>")
         st.plotly_chart(
             charts.importance_bars(result, rows=rows, palette=palette(), chosen=drop),
             key="bars", on_select=lambda: _clicked("bars"), selection_mode="points", config=charts.CONFIG,
@@ -139,7 +140,10 @@ def column_title(result: dict, info: ModelInfo) -> str:
 
 
 def _say(result: dict) -> None:
-    least, most = result["order"][0], result["order"][-1]
+    order = result["order"]
+    if result.get("greedy"):  # this sentence is about each block alone
+        order = sorted(order, key=result["ced"].__getitem__)
+    least, most = order[0], order[-1]
     labels = charts.row_labels(result)
     what = "Branch" if branches.are_rows(result) else "Block"
     places = result["rank_low"][least], result["rank_high"][least]

@@ -11,6 +11,7 @@ import streamlit as st
 
 from app import jobs
 from engine.data.bundled import bundled_data, bundled_data_names
+from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError
 from engine.models.bundled import ModelInfo, bundled_models
 from engine.runs import library
@@ -172,20 +173,11 @@ def thumbnails(info: DataInfo, class_name: str, num: int) -> list[np.ndarray | P
     return list(data.images[chosen])
 
 
-def shared_classes(known: tuple[str, ...], wanted: tuple[str, ...]) -> list[str]:
-    """Names of ``wanted`` whose rows of the label table are kept: the model has a class of that name.
-
-    A published name may list synonyms after commas; each of them counts.
-    """
-    have = {part.strip().casefold() for name in known for part in (name, *name.split(","))}
-    return [name for name in wanted if name.casefold() in have]
-
-
 def how_they_fit(model: ModelInfo, class_names: tuple[str, ...], data_name: str) -> str:
     """What recovery does about the classes, in words; empty where there is nothing to say."""
     if class_names == model.class_names:
         return ""
-    shared = shared_classes(model.class_names, class_names)
+    shared = [class_names[row] for row in rows_kept_by_name(model.class_names, class_names)]
     kept = (
         f" {len(shared)} of the {len(class_names)} classes carry a name that the model knows ({few(shared)}) and keep "
         "what it learned about them."

@@ -132,6 +132,6 @@ def progress_of(run: Run) -> None:
     elif jobs.stalled(status):
         st.warning(jobs.STALLED_LINE)
     left, right = st.columns([5, 1], vertical_alignment="center")
-    left.progress(min(1.0, max(0.0, status.progress)), text=status.message or "measuring, column by column")
+    left.progress(min(1.0, max(0.0, status.progress)), text=status.message or "waiting")
     if right.button("Cancel", width="stretch", key=f"cancel_{run.id}", help="Stops at the next step."):
         jobs.cancel(run.id)

@@ -12,9 +12,12 @@ from engine.importance.config import VARIABLES
 from engine.models.bundled import ModelInfo
 
 _SAME = "the same"
+#: ranks have intervals where every row is scored alone, on all samples
+_ALONE = {"order": "independent", "method": "exact", "num_candidates": None}
 
 
 def draw(info: ModelInfo, params: dict[str, Any], *, wanted: bool) -> None:
+    params = {**params, "config": {**params["config"], **_ALONE}}
     other = _other_question(params)
     if other == params:
         st.info("Both sides ask the same question. Choose other data or another variable for the right side.")
@@ -83,6 +86,10 @@ def _compare(first: dict, second: dict, info: ModelInfo) -> None:
             '<p class="ep-note">The two variables move by different amounts, so one side may look pale under shared '
             "colours. The ranks below don't depend on that.</p>"
         )
+    for result, name in zip((first, second), names, strict=True):
+        for line in [*result.get("warnings", []), result["note"]]:
+            if line:
+                st.html(f'<p class="ep-note"><b>{html.escape(name)}</b>: {html.escape(line)}</p>')
     heatmap.downloads(f"{first['model']}-{names[0]}-{names[1]}".replace(" ", "-"), sides,
                       signed=signed, limit=limit, rows=rows)  # fmt: skip
     _changes(first, second, names)

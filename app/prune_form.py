@@ -8,6 +8,7 @@ from app import address, blocks, jobs, vote_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo
+from engine.pruning.config import RECOVERY_SHARES
 from engine.training.config import FinetuneConfig
 
 _WAYS = {
@@ -15,6 +16,8 @@ _WAYS = {
     "hand": ("By hand", "Drop exactly the blocks you click."),
     "adaptive": ("Adaptive", "The engine decides at each stage when and how many to drop, and shows its reasons."),
 }
+
+_SHARES = {"even": "The same for each stage", "last-heavy": "Most for the last"}
 
 
 def plan(info: ModelInfo, data: str) -> dict:
@@ -75,10 +78,17 @@ def _adaptive(info: ModelInfo) -> dict:
     )  # fmt: skip
     least = "at least " if goal == "a speed-up" else ""
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
-    step = st.toggle(
+    left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
+    step = left.toggle(
         "Stop at each decision and ask me", key="step",
         help="The run rests after each vote: you see the candidates and go on, change what counts, or decide "
         "otherwise. You can switch this on and off while the run goes on.",
+    )  # fmt: skip
+    plan["recovery_shares"] = right.segmented_control(
+        "Recovery steps", list(_SHARES), default="even", key="recovery_shares", required=True,
+        format_func=_SHARES.get,
+        help="Their sum is the same. "
+        + " ".join(f"{_SHARES[name]}: {about}." for name, about in RECOVERY_SHARES.items()),
     )  # fmt: skip
     with st.expander("What counts in the vote"):
         st.html(

@@ -21,16 +21,17 @@ def draw(run: Run) -> None:
     ):
         address.remember(run="new", stage=None)
         st.rerun()
+    with shown_as_one_line():
+        st.html(f'<p class="ep-note">{driving.plan_in_words(run)}</p>')
     moving = run.status().state in _MOVING_STATES
     st.fragment(_watch, run_every=_LOOK_SECONDS[moving])(run.id, _signature(run))
     stages = run.stages()
     asked = driving.pending(run)
     if asked:
         decision.draw_pending(run, stages, asked)
-    with shown_as_one_line():
-        stage = _stages(run, stages, asked)
-        if stage is not None:
-            stage_panel.draw(run, stages, stage, asked=asked)
+    stage = _stages(run, stages, asked)
+    if stage is not None:
+        stage_panel.draw(run, stages, stage, asked=asked)
     if not moving:
         with shown_as_one_line():
             recovery.draw(run, jobs.train_events(run), stages)
@@ -162,25 +163,10 @@ def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> Stag
 
 
 def _coming(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The stage under way, as far as it is known what goes."""
+    """The stage that isn't written yet, with what becomes of it in words."""
     state = run.status().state
-    if state == "done":
-        return None
     if asked:
-        return {**asked, "drop": driving.choice_of(asked["record"])["drop"], "words": "waits for your decision"}
-    events = [event for event in jobs.train_events(run) if event["event"] == "decision"]
-    if not events or events[-1]["stage"] <= stages[-1].number:
-        return None
-    last = events[-1]
-    parent = last.get("parent", stages[-1].number)
-    drop = driving.choice_of(last["decision"])["drop"] or _beforehand(run, stages)
-    return {
-        "number": last["stage"],
-        "parent": parent,
-        "drop": drop,
-        "words": "under way" if state in _MOVING_STATES else state,
-    }
-
-
-def _beforehand(run: Run, stages: list[Stage]) -> list[int]:
-    return [stages[0].kept_blocks[place] for place in run.params.get("drop", [])] if len(stages) == 1 else []
+        drop = driving.choice_of(asked["record"])["drop"]
+        return {"number": asked["number"], "parent": asked["parent"], "drop": drop, "words": "waits for your decision"}
+    coming = None if state == "done" else driving.coming(run, stages, jobs.train_events(run))
+    return coming and coming | {"words": {"queued": "waits", "running": "under way"}.get(state, state)}

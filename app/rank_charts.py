@@ -4,7 +4,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app import charts
-from app.style import LIGHT, Palette
+from app.style import Palette
+
+#: without a size of its own plotly makes the numbers as large as the cells, and leaves them out where they don't fit
+_FITTING = "%{text}"
 
 
 def rank_changes(first: dict, second: dict, *, names: tuple[str, str], sure: list[int], palette: Palette) -> go.Figure:
@@ -47,46 +50,30 @@ def rank_changes(first: dict, second: dict, *, names: tuple[str, str], sure: lis
     return _plain(fig, height=max(360, 24 * num_rows + 90))
 
 
-def agreement(names: list[str], matrix: list[list[float | None]], *, palette: Palette) -> go.Figure:
+def agreement(names: list[str], matrix: list[list[float | None]]) -> go.Figure:
     """Rank correlation of every two criteria, as numbers on colours from −1 to 1."""
     values = np.array([[np.nan if value is None else value for value in row] for row in matrix], dtype=float)
     words = [["–" if np.isnan(value) else f"{value:.2f}".replace("-", "−") for value in row] for row in values]
     fig = go.Figure(
         go.Heatmap(
             z=values, x=names, y=names, zmin=-1, zmax=1, colorscale=charts.scale_of(True), showscale=False, xgap=2,
-            ygap=2, hovertemplate="%{y}<br>and %{x}: %{z:.3f}<extra></extra>",
+            ygap=2, text=words, texttemplate=_FITTING, hovertemplate="%{y}<br>and %{x}: %{text}<extra></extra>",
         )
     )  # fmt: skip
-    for r, row in enumerate(words):
-        for k, word in enumerate(row):
-            light = palette.text if np.isnan(values[r, k]) else LIGHT.text
-            colour = "#FFFFFF" if abs(values[r, k]) > 0.6 else light
-            fig.add_annotation(
-                x=k, y=r, text=word, showarrow=False,
-                font=dict(size=11, color=colour),
-            )  # fmt: skip
     fig.update_xaxes(side="bottom", tickangle=-40, showgrid=False, fixedrange=True)
     fig.update_yaxes(autorange="reversed", showgrid=False, fixedrange=True)
     return _plain(fig, height=34 * len(names) + 160)
 
 
-def ranks_by_criterion(names: list[str], ranks: list[list[float]], labels: list[str], *, palette: Palette) -> go.Figure:
+def ranks_by_criterion(names: list[str], ranks: list[list[int]], labels: list[str]) -> go.Figure:
     """Criteria × rows: the rank that each criterion gives each row; 1 would be removed first."""
-    values = np.array(ranks, dtype=float)
     fig = go.Figure(
         go.Heatmap(
-            z=values, x=labels, y=names, zmin=1, zmax=len(labels), colorscale="Cividis", showscale=False, xgap=2,
-            ygap=2, hovertemplate="%{y}: block %{x} is number %{z:g} to go<extra></extra>",
+            z=np.array(ranks), x=labels, y=names, zmin=1, zmax=len(labels), colorscale="Cividis", showscale=False,
+            xgap=2, ygap=2, text=ranks, texttemplate=_FITTING,
+            hovertemplate="%{y}: block %{x} is number %{z} to go<extra></extra>",
         )
     )  # fmt: skip
-    if len(labels) <= 16:
-        for r, row in enumerate(values):
-            for k, value in enumerate(row):
-                dark = value < 0.55 * len(labels)
-                fig.add_annotation(
-                    x=k, y=r, text=f"{value:g}", showarrow=False,
-                    font=dict(size=11, color="#FFFFFF" if dark else LIGHT.text),
-                )  # fmt: skip
     fig.update_xaxes(type="category", title="block", showgrid=False, fixedrange=True, tickangle=0)
     fig.update_yaxes(autorange="reversed", showgrid=False, fixedrange=True)
     return _plain(fig, height=30 * len(names) + 80)
@@ -112,7 +99,7 @@ def dots(
     known = [low is not None and high is not None for low, high in zip(lows, highs, strict=True)]
     fig.add_scatter(
         x=values, y=list(range(len(names))), mode="markers", showlegend=False,
-        marker=dict(size=11, color=colours),
+        marker=dict(size=9, color=colours),
         error_x=dict(
             type="data", symmetric=False, thickness=1.6, width=4, color=palette.muted,
             array=[high - value if there else 0 for value, high, there in zip(values, highs, known, strict=True)],

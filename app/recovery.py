@@ -14,7 +14,7 @@ _KINDS = ("train", "samples", "band")
 
 def draw(run: Run, events: list[dict[str, Any]], stages: list[Stage]) -> None:
     """Of the branch that grew last; nothing while there is nothing to see."""
-    events = on_branch(valid(events), stages)
+    events = on_branch(valid(events), parents_of(events, stages))
     train = [event for event in events if event["event"] == "train"]
     samples = [event for event in events if event["event"] == "samples"]
     if not train and not samples:
@@ -44,13 +44,16 @@ def valid(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda event: (event["stage"], event.get("step") or 0))
 
 
-def on_branch(events: list[dict[str, Any]], stages: list[Stage]) -> list[dict[str, Any]]:
+def parents_of(events: list[dict[str, Any]], stages: list[Stage]) -> dict[int, int | None]:
+    """Of the finished stages and of the one under way, as far as it was decided."""
+    decided = {event["stage"]: event.get("parent") for event in events if event["event"] == "decision"}
+    return decided | {stage.number: stage.info.get("parent") for stage in stages}
+
+
+def on_branch(events: list[dict[str, Any]], parents: dict[int, int | None]) -> list[dict[str, Any]]:
     """Of the newest stage there is anything of, and of those it grew from."""
-    parents = {stage.number: stage.info.get("parent") for stage in stages}
-    if not events:
-        return []
-    last = max(event["stage"] for event in events)
-    branch, current = {last}, parents.get(last, stages[-1].number if stages else None)
+    current = max((event["stage"] for event in events), default=None)
+    branch: set[int] = set()
     while current is not None and current not in branch:
         branch.add(current)
         current = parents.get(current)

@@ -56,7 +56,7 @@ def _why(run: Run, stage: Stage) -> None:
     st.html(vote_table.sentence(record))
     if not record["candidates"]:
         return
-    again = decision.counted(record, key=f"if_{run.id}_{stage.number}", question="What if something else counted?")
+    again = decision.counted(record, key=f"if_{run.id}_{stage.number}", done=True)
     choice = driving.choice_of(again)
     if again is record:
         return
@@ -68,12 +68,14 @@ def _why(run: Run, stage: Stage) -> None:
         help="Grows another stage beside this one; this one stays. Possible while the run rests.",
     ):  # fmt: skip
         driving.carry_out(run, choice, head=parent, step=driving.stepping(run))
+        _follow(run, stage)
         st.rerun()
 
 
 @one_line_errors
 def _branch(run: Run, stages: list[Stage], stage: Stage) -> None:
-    with st.expander(f"Go back to stage {stage.number} and branch", key=f"branch_{run.id}_{stage.number}"):
+    times = st.session_state.get(f"times_{run.id}", 0)  # a new name after each branch, so that it is closed again
+    with st.expander(f"Go back to stage {stage.number} and branch", key=f"branch_{run.id}_{stage.number}_{times}"):
         if stage.depth < 2:
             st.html('<p class="ep-note">One block is left: nothing more can go.</p>')
             return
@@ -107,6 +109,7 @@ def _branch(run: Run, stages: list[Stage], stage: Stage) -> None:
                 )
             else:
                 driving.carry_out(run, choice, head=stage.number, step=step, num_steps=num_steps)
+            _follow(run, stage)
             st.rerun()
 
 
@@ -162,9 +165,15 @@ def _compare(run: Run, stages: list[Stage], stage: Stage) -> None:
 
 
 def _sister(stages: list[Stage], stage: Stage) -> int:
-    """The stage it is most natural to compare with: another end of a branch, else the intact model, else the next."""
+    """The stage it is most natural to compare with: the end of another branch, else the intact model."""
     parents = {other.info.get("parent") for other in stages}
-    ends = [other.number for other in stages if other.number not in parents and other.number != stage.number]
-    if stage.number not in parents and ends:
+    ends = [other.number for other in stages if other.number not in parents and other is not stage]
+    if ends and (stage.number not in parents or stage is stages[0]):
         return ends[-1]
-    return next(other.number for other in stages if other.number != stage.number)
+    return stages[0].number
+
+
+def _follow(run: Run, stage: Stage) -> None:
+    """Once a branch grows, its newest stage is the one to look at."""
+    st.session_state[f"newest_{run.id}"] = stage.number
+    st.session_state[f"times_{run.id}"] = st.session_state.get(f"times_{run.id}", 0) + 1

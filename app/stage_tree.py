@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import blocks
+from engine.errors import AssetError
 from engine.runs.store import Stage
 
 
@@ -64,7 +65,10 @@ def strip_of(first: Stage, stage: Stage, *, next_drop: list[int] = ()) -> str:
 def facts(stage: Stage) -> list[str]:
     """What came of a stage, each in half a line of HTML."""
     found = []
-    metrics = stage.metrics() or {}
+    try:
+        metrics = stage.metrics() or {}
+    except AssetError:  # below the tree the whole line is said
+        metrics, found = {}, ["its numbers can't be read"]
     name = next((name for name in metrics.get("fidelity", {}) if name.startswith("FID")), None)
     if name:
         fid = metrics["fidelity"][name]

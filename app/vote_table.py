@@ -40,13 +40,19 @@ def sentence(record: dict[str, Any], *, lead: str = "") -> str:
     return f'<p class="ep-say">{lead}{html.escape(record["reason"])}</p>'
 
 
-def table(record: dict[str, Any]) -> str:
-    """The candidates, one a row; the one that is taken is marked. Empty where no vote was held."""
+def table(record: dict[str, Any], *, word: str = "goes", before: dict[str, Any] | None = None) -> str:
+    """The candidates, one a row; the one that is taken is marked with ``word``. Empty where no vote was held.
+
+    ``before``: the record as it was, where this one was recounted; what was taken then is marked too.
+    """
     if not record["candidates"]:
         return ""
-    by_vote = (record.get("vote") or record).get("chosen")
+    marks = {(record.get("vote") or record)["chosen"]: "the vote"}
+    if before:
+        marks[before["chosen"]] = "went"
+    marks[record["chosen"]] = word
     rows = "".join(
-        _row(candidate, taken=index == record["chosen"], voted=index == by_vote)
+        _row(candidate, mark=marks.get(index, ""), taken=index == record["chosen"])
         for index, candidate in enumerate(record["candidates"])
     )
     heads = "".join(f"<th>{head}</th>" for head in _HEADS)
@@ -63,9 +69,8 @@ def note(record: dict[str, Any]) -> str:
     )
 
 
-def _row(candidate: dict[str, Any], *, taken: bool, voted: bool) -> str:
+def _row(candidate: dict[str, Any], *, mark: str, taken: bool) -> str:
     ranks = candidate.get("ranks") or {}
-    mark = "goes" if taken else "the vote" if voted else ""
     cells = [
         f"{candidate['num_dropped']}" + (f"<small>{mark}</small>" if mark else ""),
         html.escape(", ".join(map(str, candidate["dropped"])) or "none"),

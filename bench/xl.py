@@ -55,11 +55,11 @@ def steps(folder: Path, device: str) -> list[tuple[str, list[str]]]:
     workspace = ["--workspace", str(folder / "workspace")]
     pruned, here = str(folder / "run" / "stages" / "1"), ["--device", device, *workspace]
     drop = ",".join(str(block) for block in range(1, 28, 2))
-    few_scores = ["--samples", "4", "--timesteps", "2"]
+    few_scores = ["--samples", "8", "--timesteps", "1"]
     few = ["--num", "8", "--num-steps", "2", "--cfg-scale", "1"]
     return [
         ("inspect", ["inspect", model, *of_model, *workspace]),
-        ("CED, 4 samples × 2 timesteps", ["ced", model, data, *of_model, *workspace, *few_scores]),
+        ("CED, 8 samples × 1 timestep", ["ced", model, data, *of_model, *workspace, *few_scores]),
         (
             "prune to 14 blocks, 1 step, 8 images",
             ["prune", model, data, *of_model, *workspace, "--drop", drop, "--steps-per-stage", "1", "--batch-size", "2"]

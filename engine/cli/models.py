@@ -19,7 +19,7 @@ def inspect_command(args: argparse.Namespace) -> None:
 def look_command(args: argparse.Namespace) -> None:
     from engine.data.look import look_at
 
-    facts = look_at(data_of(args))
+    facts = look_at(data_of(args)).facts()
     give(args, facts, "\n".join(f"{key:20} {value}" for key, value in facts.items()))
 
 

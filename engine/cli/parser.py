@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from engine.cli import importance, models, runs
 from engine.evaluation.protocol import Protocol
-from engine.importance.config import CONDITIONS, ESTIMATORS, VARIABLES, CedConfig
+from engine.importance.config import CONDITIONS, ESTIMATORS, GRANULARITIES, METHODS, ORDERS, VARIABLES, CedConfig
 from engine.pruning.config import PruneConfig
 from engine.training.config import FinetuneConfig
 
@@ -40,14 +40,27 @@ def make_parser() -> argparse.ArgumentParser:
     _output(sub)
     _scoring(sub)
     sub.add_argument("--estimator", default=CedConfig.estimator, choices=ESTIMATORS)
-    sub.add_argument("--condition", default="none", choices=CONDITIONS)
-    sub.add_argument("--seed", type=int, default=0)
+    _reading(sub)
+    sub.add_argument("--order", default=CedConfig.order, choices=ORDERS, help="greedy: score again after each removal")
+    sub.add_argument("--method", default=CedConfig.method, choices=METHODS)
+    sub.add_argument("--num-candidates", type=int, help="rows that racing looks for, or greedy removes")
     sub.add_argument("--no-cache", action="store_true", help="compute again even if the answer is known")
+    sub = add("criteria", importance.criteria_command, "CED beside the other criteria", "model", "data")
+    _output(sub)
+    sub.add_argument("--samples", type=int, default=CedConfig.samples)
+    sub.add_argument("--timesteps", type=int, default=CedConfig.timesteps)
+    sub.add_argument("--variables", default="target,prediction", help="readings of CED to compare with, with commas")
+    _reading(sub)
     sub = add("prune", runs.prune_command, "drop blocks, recover, compare", "model", "data")
     _output(sub)
     _scoring(sub)
     _sampling(sub)
     sub.add_argument("--target-depth", type=int, help="adaptive pruning down to this many blocks")
+    sub.add_argument("--target-speedup", type=float, help="or until it needs so many times fewer MACs")
+    sub.add_argument("--max-per-stage", type=int, default=PruneConfig.max_per_stage, help="most blocks of one stage")
+    sub.add_argument("--weights", help="of the vote's cost, NTK and ZiCo, as in 1,0.5,0.5")
+    sub.add_argument("--recovery-shares", default=PruneConfig.recovery_shares, help="even or last-heavy")
+    sub.add_argument("--step", action="store_true", help="stop at each decision; go on with: engine run RUN")
     sub.add_argument("--stages", type=int, default=PruneConfig.num_stages)
     sub.add_argument("--drop", help="or these blocks at once, as in 3,7")
     sub.add_argument("--steps-per-stage", type=int, default=FinetuneConfig.num_steps)
@@ -55,6 +68,15 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--learning-rate", type=float, default=FinetuneConfig.learning_rate)
     sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)
     sub.add_argument("--run", help="run folder to make (default: a new one in the workspace)")
+    sub = add("arena", runs.arena_command, "which criterion predicts the quality after recovery?", "model", "data")
+    _output(sub)
+    _sampling(sub)
+    sub.add_argument("--num-dropped", type=int, default=6)
+    sub.add_argument("--seeds", type=int, default=3)
+    sub.add_argument("--num-random", type=int, default=5, help="random sets that take part")
+    sub.add_argument("--steps", type=int, default=FinetuneConfig.num_steps, help="of recovery, for every entrant")
+    sub.add_argument("--batch-size", type=int, default=FinetuneConfig.batch_size)
+    sub.add_argument("--learning-rate", type=float, default=5e-4)
     sub = add("sample", models.sample_command, "draw images into an .npz (arr_0, labels, seeds)", "model")
     _sampling(sub)
     sub.add_argument("--classes", help="as in 0,1; default: all in turn")
@@ -92,6 +114,12 @@ def _scoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--variable", default=CedConfig.variable, choices=VARIABLES)
     sub.add_argument("--samples", type=int, default=CedConfig.samples)
     sub.add_argument("--timesteps", type=int, default=CedConfig.timesteps)
+
+
+def _reading(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--condition", default="none", choices=CONDITIONS)
+    sub.add_argument("--granularity", default=CedConfig.granularity, choices=GRANULARITIES)
+    sub.add_argument("--seed", type=int, default=0)
 
 
 def _sampling(sub: argparse.ArgumentParser) -> None:

@@ -11,15 +11,23 @@ from engine.cli.output import give, tell
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
-from engine.pruning.config import PruneConfig
+from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig
 from engine.runs.store import Run, create_run
-from engine.runs.workspace import Workspace
+from engine.runs.workspace import Workspace, read_json
 from engine.training.config import FinetuneConfig
 
 
 def prune_command(args: argparse.Namespace) -> None:
     drop = tuple(numbers(args.drop)) if args.drop else ()
-    prune = PruneConfig(drop=drop, target_depth=args.target_depth, num_stages=args.stages)
+    prune = PruneConfig(
+        drop=drop,
+        target_depth=args.target_depth,
+        target_speedup=args.target_speedup,
+        num_stages=args.stages,
+        max_per_stage=args.max_per_stage,
+        recovery_shares=args.recovery_shares,
+        weights=_weights(args.weights),
+    )
     recovery = FinetuneConfig(
         num_steps=args.steps_per_stage,
         batch_size=args.batch_size,
@@ -30,7 +38,8 @@ def prune_command(args: argparse.Namespace) -> None:
     params = {
         **model_params(args),
         "data": args.data,
-        **{key: value for key, value in asdict(prune).items()},
+        **asdict(prune),
+        "step": args.step,
         "finetune": asdict(recovery),
         "protocol": asdict(protocol_of(args)),
         "ced": asdict(
@@ -41,6 +50,42 @@ def prune_command(args: argparse.Namespace) -> None:
     _execute(run, workspace_of_run(run, args), args.device)
     summary = _summary(run)
     give(args, summary, _summary_table(summary))
+
+
+def _weights(text: str | None) -> dict[str, float]:
+    if text is None:
+        return dict(DEFAULT_WEIGHTS)
+    try:
+        cost, ntk, zico = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"weights {text!r} should be three numbers with commas, as in 1,0.5,0.5") from error
+    return {"cost": cost, "ntk": ntk, "zico": zico}
+
+
+def arena_command(args: argparse.Namespace) -> None:
+    from engine.arena.config import ArenaConfig
+
+    recovery = FinetuneConfig(
+        num_steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, seed=args.seed
+    )
+    config = ArenaConfig(
+        num_dropped=args.num_dropped,
+        num_seeds=args.seeds,
+        num_random=args.num_random,
+        finetune=recovery,
+        protocol=protocol_of(args),
+    )
+    workspace = workspace_of(args)
+    params = {**model_params(args), "data": args.data, "config": asdict(config)}
+    run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params)
+    _execute(run, workspace, args.device)
+    found = read_json(run.path / "arena.json")
+    lines = [f"{'entrant':24}{'FID (' + config.protocol.features + ')':>16}   90 % interval over seeds   loss"]
+    for row in found["result"]["table"]:
+        fid, loss = row["fid"], row["loss"]
+        spread = "one seed" if fid["low"] is None else f"[{fid['low']:.4g}, {fid['high']:.4g}]"
+        lines.append(f"{row['entrant']:24}{fid['mean']:16.4g}   {spread:24}   {loss['mean']:.4g}")
+    give(args, found, "\n".join([*lines, config.protocol.label(), f"run folder: {run.path}"]))
 
 
 def evaluate_command(args: argparse.Namespace) -> None:

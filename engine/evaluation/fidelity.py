@@ -20,6 +20,7 @@ from engine.data.dataset import Data, Images
 from engine.errors import InputError
 from engine.evaluation.demo_cnn import SIDE
 from engine.evaluation.features import extract, extract_all, load_features, weights_hash
+from engine.evaluation.kernel import resampled_kernel_distances
 from engine.runs.workspace import write_bytes_atomically
 
 CONFIDENCE = 0.9
@@ -123,11 +124,10 @@ def evaluate_fidelity(
     reference_statistics = _statistics(reference)
     fid = _fid(_statistics(generated), reference_statistics)
     kid, kid_deviation = kernel_distance(generated, reference, seed=seed)
-    fids, kids = np.empty(num_bootstrap), np.empty(num_bootstrap)
-    for index in range(num_bootstrap):
-        resampled = generated[_resample(labels, rng)]
-        fids[index] = _fid(_statistics(resampled), reference_statistics)
-        kids[index], _ = kernel_distance(resampled, reference, seed=seed + 1 + index)
+    resamples = [_resample(labels, rng) for _ in range(num_bootstrap)]
+    fids = np.array([_fid(_statistics(generated[chosen]), reference_statistics) for chosen in resamples])
+    counts = np.stack([np.bincount(chosen, minlength=len(images)) for chosen in resamples], axis=1)
+    kids = resampled_kernel_distances(generated, reference, counts)
 
     config = extractor.cnn.config
     known = data.name in config.class_names

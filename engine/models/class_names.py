@@ -17,7 +17,7 @@ def names_of_classes(said: tuple[str, ...], num_classes: int) -> tuple[tuple[str
     if num_classes == _IMAGENET:
         note = "The 1000 classes have no names here; those of ImageNet, in its order, are assumed."
         return imagenet_names(), [note]
-    return _numbered(num_classes), ["The classes have no names here; they are called class 0, class 1, …."]
+    return _numbered(num_classes), ["The classes have no names here; they are called class 0, class 1 and so on."]
 
 
 def unnamed(names: tuple[str, ...]) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.data.dataset import Data
 from engine.data.latents import EncodeProgress, encoding
+from engine.errors import InputError
 from engine.importance.ced import CedColumn, CedResult, ced_columns
 from engine.importance.config import CedConfig
 from engine.models.dit import DiT
@@ -120,6 +121,8 @@ def prune_progressively(
     """
     recovery, ced = recovery or FinetuneConfig(), ced or CedConfig()
     config.check_against(model.config.depth)
+    if ced.granularity != "block":
+        raise InputError("pruning removes whole blocks, and scores of branches don't say which; use granularity block")
     target = target_depth_of(model.network, config)
     teacher = model.network if recovery.distill_weight and model.knows_classes_of(data) else None
     if resume is None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.data.dataset import Data
+from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
@@ -55,17 +56,6 @@ def with_classes_of(model: Model, data: Data, *, seed: int) -> Model:
         table.copy_(fresh)
     changed = model.with_network(network, change=f"classes {data.class_names} {seed}")
     return replace(changed, class_names=data.class_names, labels_trained=len(kept) == len(data.class_names))
-
-
-def rows_kept_by_name(known: tuple[str, ...], wanted: tuple[str, ...]) -> dict[int, int]:
-    """Row of the new label table -> row of the old one, for the classes that both have under one name.
-
-    A published name may list synonyms after commas ("tench, Tinca tinca"): each of them counts.
-    """
-    row_of = {}
-    for row, name in reversed(list(enumerate(known))):
-        row_of |= {part.strip().casefold(): row for part in (name, *name.split(","))}
-    return {new: row_of[name.casefold()] for new, name in enumerate(wanted) if name.casefold() in row_of}
 
 
 def state_of_kept_blocks(state: dict[str, Tensor], kept: list[int]) -> dict[str, Tensor]:

@@ -7,17 +7,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from engine.data import load_data
+from engine.data import opening_data
+from engine.data.dataset import Data
 from engine.data.look import look_at
 from engine.errors import EngineError
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw
+from engine.models import hub
 from engine.models.checkpoints import load_model
 from engine.models.memory import describe
 from engine.models.model import Model
 from engine.models.process_probe import process_losses
 from engine.runs.run_model import model_options
-from engine.runs.workspace import writing
+from engine.runs.workspace import write_json, writing
 
 _NUM_PICTURES = 8
 _NUM_LOSS_SAMPLES = 16
@@ -26,13 +28,17 @@ PROCESSES = ("diffusion", "flow")
 
 def inspect_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     started = time.perf_counter()
+    ref, workspace = params["ref"], _workspace(folder)
+    if hub.is_hub_id(ref) and not Path(ref).exists() and hub.find_snapshot(ref, workspace=workspace) is None:
+        for step in hub.download(ref, workspace=workspace):
+            _tell(folder, f"fetching {step.file}", step.done, step.total)
     model = _open(params, folder, device)
     return {"facts": describe(model), "seconds": round(time.perf_counter() - started, 2)}
 
 
 def look_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     started = time.perf_counter()
-    look = look_at(load_data(params["ref"], workspace=_workspace(folder)), pictures=folder)
+    look = look_at(_opened_data(params["ref"], folder), pictures=folder)
     return {
         "facts": look.facts(),
         "thumbnails": {name: list(files) for name, files in look.thumbnails.items()},
@@ -43,7 +49,7 @@ def look_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str,
 def check_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
     """The same weights read as either process: pictures of the same seeds, and the loss at each noise level."""
     started = time.perf_counter()
-    data = load_data(params["data"], workspace=_workspace(folder))
+    data = _opened_data(params["data"], folder)
     models = {name: _open({**params, "process": name}, folder, device) for name in PROCESSES}
     asked = models.get(params.get("process") or "", models["diffusion"])
     losses = process_losses(asked, data, num=min(_NUM_LOSS_SAMPLES, len(data)))
@@ -74,6 +80,21 @@ def _pictures(model: Model, name: str, protocol: Protocol, folder: Path) -> list
         with writing(folder / file):
             Image.fromarray(image).save(folder / file)
     return files
+
+
+def _opened_data(ref: str, folder: Path) -> Data:
+    steps = opening_data(ref, workspace=_workspace(folder))
+    while True:
+        try:
+            step = next(steps)
+        except StopIteration as stop:
+            return stop.value
+        _tell(folder, step.message, step.done, step.total)
+
+
+def _tell(folder: Path, message: str, done: float, total: float) -> None:
+    """How far a question is whose answer takes long."""
+    write_json(folder / "progress.json", {"message": message, "progress": min(1.0, done / total) if total else 0.0})
 
 
 def _open(params: dict[str, Any], folder: Path, device: str) -> Model:

@@ -14,8 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from engine.arena.config import ArenaConfig
+from engine.arena.result import arena_result
 from engine.evaluation.protocol import Protocol
-from engine.importance.config import CedConfig
+from engine.importance.config import CedConfig, CriteriaConfig
+from engine.importance.criteria_result import CriterionScores, rank_correlations
 from engine.runs import library
 from engine.runs.queue import WorkerInfo, beat, claim_next_preview, finish_preview
 from engine.runs.store import Run, create_run
@@ -73,9 +76,9 @@ def ced_result(config: CedConfig, *, model: str = "demo-sit", data: str = "shape
     }  # fmt: skip
 
 
-def add_ced(workspace: Workspace, *, state: str = "done", **asked: str) -> Run:
+def add_ced(workspace: Workspace, *, state: str = "done", data: str = "shapes", **asked: str) -> Run:
     config = CedConfig(**asked)
-    params = {"model": "demo-sit", "data": "shapes", "config": asdict(config)}
+    params = {"model": "demo-sit", "data": data, "config": asdict(config)}
     run = create_run(workspace, kind="ced", title="CED of demo-sit on shapes", params=params)
     if state == "done":
         _write(run.path / "ced.json", ced_result(config))
@@ -85,6 +88,80 @@ def add_ced(workspace: Workspace, *, state: str = "done", **asked: str) -> Run:
         run.update(state="running", progress=0.4, phase="scoring", message="column 4 of 10")
     else:
         run.update(state=state, error=f"the fixture {state}", message=f"the fixture {state}")
+    return run
+
+
+def criteria_result(config: CriteriaConfig) -> dict:
+    """As the engine writes it: Taylor says the reverse of the loss, "first" has no interval."""
+    rng = np.random.default_rng(2)
+    base = rng.permutation(DEPTH) / DEPTH + 0.05
+    scores = {name: base + 0.1 * rng.random(DEPTH) for name in config.criteria}
+    scores |= {"loss": base, "taylor": 2 - base, "first": np.arange(DEPTH, dtype=float)}
+    scores |= {f"ced-{name}": base**2 for name in config.variables}
+    found = {
+        name: asdict(
+            CriterionScores(
+                title=f"title of {name}", meaning=f"meaning of {name}", origin="fixture", scores=values.tolist(),
+                ci_low=None if name == "first" else (values - 0.02).tolist(),
+                ci_high=None if name == "first" else (values + 0.02).tolist(), order=np.argsort(values).tolist(),
+            )
+        )
+        for name, values in scores.items()
+    }  # fmt: skip
+    spearman, kendall = rank_correlations([values.tolist() for values in scores.values()])
+    return {
+        "model": "demo-sit", "data": "shapes", "protocol": {**asdict(config), "device": "cpu", "precision": "fp32"},
+        "blocks": list(range(DEPTH)), "labels": [str(block) for block in range(DEPTH)], "criteria": found,
+        "names": list(found), "spearman": spearman, "kendall": kendall, "confidence": 0.9, "seconds": 12.0,
+        "warnings": [], "note": "",
+    }  # fmt: skip
+
+
+def add_criteria(workspace: Workspace, **asked: object) -> Run:
+    config = CriteriaConfig(**asked)
+    params = json.loads(json.dumps({"model": "demo-sit", "data": "shapes", "config": asdict(config)}))
+    run = create_run(workspace, kind="criteria", title="Criteria of demo-sit on shapes", params=params)
+    _write(run.path / "criteria.json", criteria_result(config))
+    run.update(state="done", progress=1.0, message="finished")
+    return run
+
+
+def arena_content(config: ArenaConfig | None = None, *, gap: float = 0.0, num_bouts: int | None = None) -> dict:
+    """An arena of made-up bouts. ``gap``: how much better the blocks of "ced-target" are than chance, on a log scale;
+    "bi" names the same blocks, every other criterion a set that is no better than chance. Without ``num_bouts`` all of
+    them."""
+    config = config or ArenaConfig(num_random=4)
+    rng, good = np.random.default_rng(5), (0, 2, 4, 6, 8, 10)
+    dropped = {name: tuple(sorted(rng.choice(DEPTH, 6, replace=False).tolist())) for name in config.entrants}
+    dropped |= {name: good for name in ("ced-target", "bi") if name in dropped}
+    for index in range(config.num_random):
+        dropped[f"random {index + 1}"] = tuple(sorted(rng.choice(DEPTH, 6, replace=False).tolist()))
+    of = {
+        name: [float(block not in dropped[name]) + 0.01 * block for block in range(DEPTH)] for name in config.entrants
+    }
+    bouts = []
+    for seed in range(config.num_seeds):
+        for blocks in [(), *dict.fromkeys(dropped.values())]:
+            noise = rng.normal(0, 0.05)
+            fid = float(np.exp((4.0 - gap * (blocks == good) if blocks else 3.0) + noise))
+            bouts.append({"dropped": list(blocks), "seed": seed, "fid": fid, "kid": fid / 2000, "accuracy": 0.9,
+                          "loss": fid / 100})  # fmt: skip
+    bouts = bouts[:num_bouts]
+    scores = {"of": of, "dropped": {name: list(blocks) for name, blocks in dropped.items()}}
+    return json.loads(json.dumps({"scores": scores, "bouts": bouts, "result": arena_result(config, scores, bouts)}))
+
+
+def add_arena(workspace: Workspace, *, state: str = "done", gap: float = 0.0) -> Run:
+    config = ArenaConfig(num_random=4)
+    params = json.loads(json.dumps({"model": "demo-sit", "data": "shapes", "config": asdict(config)}))
+    run = create_run(workspace, kind="arena", title="Arena of demo-sit on shapes", params=params)
+    if state == "done":
+        _write(run.path / "arena.json", arena_content(config, gap=gap))
+        run.update(state="done", progress=1.0, message="finished")
+    else:
+        _write(run.progress_folder / "arena.json", arena_content(config, gap=gap, num_bouts=20))
+        run.update(state=state, progress=0.4, phase="recovering", message="20 of 45 recovered and measured",
+                   eta_seconds=600.0, error=f"the fixture {state}" if state == "failed" else None)  # fmt: skip
     return run
 
 

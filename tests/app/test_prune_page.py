@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from app import driving, recovery, vote_table
 from app.stage_tree import Place, places
 from engine.pruning import vote
+from engine.pruning.config import PruneConfig
 from engine.runs.drive import Drive, read_drive, write_drive
 from engine.runs.store import Run, list_runs, open_run
 from engine.runs.workspace import Workspace
@@ -28,8 +29,10 @@ def labels(at: AppTest) -> set[str]:
     return {button.label for button in at.button}
 
 
-def weigh(at: AppTest, voter: str, value: float) -> AppTest:
-    return next(slider for slider in at.slider if slider.key.endswith(f"_{voter}")).set_value(value).run()
+def weigh(at: AppTest, voter: str, value: float, *, of: str = "") -> AppTest:
+    """Moves a slider: of the first vote on the page, or of the one whose key has ``of`` in it."""
+    sliders = [slider for slider in at.slider if slider.key.endswith(f"_{voter}") and of in slider.key]
+    return sliders[0].set_value(value).run()
 
 
 @pytest.fixture
@@ -52,10 +55,11 @@ def test_a_run_can_be_asked_to_stop_at_each_decision(empty: Workspace, open_page
     at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
     at.toggle(key="step").set_value(True).run()
     at.number_input(key="max_per_stage").set_value(2).run()
+    at.button_group(key="recovery_shares").set_value("last-heavy").run()
     weigh(at, "zico", 1.5)
     button(at, "Start pruning").click().run()
     params = newest(empty)
-    assert params["step"] is True and params["max_per_stage"] == 2
+    assert params["step"] is True and params["max_per_stage"] == 2 and params["recovery_shares"] == "last-heavy"
     assert params["weights"] == {"cost": 1.0, "ntk": 0.5, "zico": 1.5}
 
 
@@ -256,7 +260,7 @@ def test_a_finished_run_asks_what_if_and_branches_from_the_answer(empty: Workspa
     assert "Stage 1: why these blocks went" in words(at)
     assert not any("Branch from stage 0 with this vote" in label for label in labels(at))
     for voter in ("ntk", "zico"):
-        weigh(at, voter, 2.0)
+        weigh(at, voter, 2.0, of="_if_")
     record = run.stage(1).info["decision"]
     again = vote.recount(record, {"cost": 1.0, "ntk": 2.0, "zico": 2.0})
     assert f"With these weights: {again['reason']}" in words(at)
@@ -287,6 +291,8 @@ def test_from_the_last_stage_blocks_go_by_hand_or_are_scored_afresh(empty: Works
     drive = read_drive(run)
     assert (drive.head, drive.decision) == (2, None)
     assert drive.changes == {"target_depth": 5, "target_speedup": None, "drop": [], "num_stages": 3}
+    PruneConfig(**{**drive.changes, "drop": ()}).check_against(12)
+    assert "To 5 blocks in 3 stages" in words(at)
 
 
 def test_branches_stand_side_by_side_and_lead_to_compare(empty: Workspace, open_page: Open) -> None:
@@ -304,6 +310,16 @@ def test_a_branch_has_to_wait_until_the_run_rests(empty: Workspace, open_page: O
     run = add_prune(empty, state="running", num_stages=2)
     at = open_page("prune", run=run.id, stage="1")
     assert button(at, "Branch from stage 1").disabled and "Pause it first" in words(at)
+
+
+def test_a_branch_that_waits_stands_where_it_will_grow(empty: Workspace, open_page: Open) -> None:
+    run = add_prune(empty, num_stages=2)
+    write_drive(run, Drive(head=0, decision=driving.by_hand([3, 8])))
+    run.update(state="queued")
+    said = words(open_page("prune", run=run.id))
+    assert "<b>Stage 3</b> waits · from stage 0" in said and "grid-row: 2; grid-column: 2" in said
+    card = said[said.index("<b>Stage 3</b> waits") :]
+    assert 'class="dropped" title="block 3' in card and 'class="dropped" title="block 8' in card
 
 
 def test_thirty_stages_are_shown(empty: Workspace, open_page: Open) -> None:
@@ -335,6 +351,10 @@ def decided(stage: int, *dropped: int, parent: int = 0) -> dict:
             "decision": {"reason": "", "candidates": candidates, "chosen": 0}}  # fmt: skip
 
 
+def recovery_events(*stages: int) -> list[dict]:
+    return [train(stage, step) for stage in stages for step in (5, 10)]
+
+
 def test_of_a_step_done_twice_the_later_counts() -> None:
     events = [decided(1, 3), train(1, 5, 0.9), train(1, 10, 0.8), decided(1, 3), train(1, 10, 0.7), train(1, 15, 0.6)]
     assert [(event["step"], event["loss"]) for event in recovery.valid(events)] == [(5, 0.9), (10, 0.7), (15, 0.6)]
@@ -345,11 +365,11 @@ def test_what_a_stage_had_learned_before_it_was_decided_otherwise_is_gone() -> N
     assert [event["loss"] for event in recovery.valid(events)] == [0.1]
 
 
-def test_the_curve_follows_one_branch(empty: Workspace) -> None:
+def test_the_curve_follows_the_branch_that_grows(empty: Workspace) -> None:
     run = add_prune(empty, num_stages=2)
-    number = add_branch(run, parent=1, drop=[])
-    events = [train(stage, 5) for stage in (1, 2, number)]
-    assert {event["stage"] for event in recovery.on_branch(events, run.stages())} == {1, number}
+    grown = [*recovery_events(1, 2), decided(3, 7, parent=1), train(3, 5)]
+    parents = recovery.parents_of(grown, run.stages())
+    assert {event["stage"] for event in recovery.on_branch(recovery.valid(grown), parents)} == {1, 3}
 
 
 def test_the_intact_models_band_is_drawn_with_its_meaning(empty: Workspace, open_page: Open) -> None:
@@ -387,15 +407,15 @@ def test_damaged_numbers_leave_the_rest_of_the_page(empty: Workspace, open_page:
     run = add_prune(empty, num_stages=1)
     (run.path / "stages" / "1" / "metrics.json").write_text("{")
     at = open_page("prune", run=run.id)
-    assert all("metrics.json" in error.value for error in at.error) and at.error
-    assert "Finished" in words(at)
+    assert len(at.error) == 1 and "metrics.json" in at.error[0].value
+    assert "Finished" in words(at) and "its numbers can't be read" in words(at)
 
 
 def test_a_damaged_drive_is_one_line(resting: Run, open_page: Open) -> None:
     (resting.path / "drive.json").write_text('{"wheels": 4}')
     at = open_page("prune", run=resting.id)
     button(at, "Go on with this").click().run()
-    assert len(at.error) == 1 and "drive.json" in at.error[0].value
+    assert at.error and all("drive.json" in error.value for error in at.error)
     assert resting.status().state == "paused"
 
 

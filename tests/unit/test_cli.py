@@ -7,6 +7,7 @@ import pytest
 
 from engine.cli import main
 from engine.models.checkpoints import save_model
+from engine.runs.store import Run
 
 
 @pytest.fixture
@@ -124,3 +125,55 @@ def test_a_workspace_that_cannot_be_is_one_line(capsys, tmp_path, tiny):
     code, _, err = call(capsys, tmp_path, "ced", tiny, "digits")
     assert code == 2
     assert "choose another folder" in err
+
+
+def test_looking_at_data_tells_counts(capsys):
+    assert main(["look", "digits", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["num_images"] == sum(facts["counts"].values()) == 1797
+
+
+def test_criteria_come_with_their_agreement(capsys, tmp_path, tiny):
+    arguments = ["criteria", tiny, "digits", "--samples", "16", "--timesteps", "2", "--json"]
+    assert main([*arguments, "--workspace", str(tmp_path / "w")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"bi", "taylor", "ced-target"} <= found["criteria"].keys()
+    assert sorted(found["criteria"]["bi"]["order"]) == [0, 1, 2, 3]
+    assert len(found["spearman"]) == len(found["names"])
+
+
+def test_branches_are_rows_of_their_own(capsys, tmp_path, tiny):
+    arguments = ["ced", tiny, "digits", "--samples", "16", "--timesteps", "2", "--granularity", "branch", "--json"]
+    assert main([*arguments, "--workspace", str(tmp_path / "w")]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"][:3] == ["0 attn", "0 mlp", "1 attn"]
+
+
+@pytest.mark.parametrize("layout", ["official", "safetensors", "diffusers"])
+def test_an_export_opens_again(capsys, tmp_path, tiny, layout):
+    workspace = ["--workspace", str(tmp_path / "w")]
+    assert main(["export", tiny, "--layout", layout, "--out", str(tmp_path / "out"), *workspace]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(tmp_path / "out"), "--json", *workspace]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["depth"], facts["process"]) == (4, "flow")
+
+
+def test_a_stepped_pruning_rests_and_goes_on(capsys, tmp_path, tiny):
+    quick = ["--samples", "16", "--timesteps", "2", "--num", "16", "--num-steps", "2", "--steps-per-stage", "2"]
+    folder = str(tmp_path / "run")
+    arguments = ["prune", tiny, "digits", "--target-depth", "3", "--stages", "1", "--step", "--batch-size", "8"]
+    assert main([*arguments, *quick, "--run", folder, "--workspace", str(tmp_path / "w")]) == 0
+    assert "the vote is in" in capsys.readouterr().err
+    assert main(["run", folder, "--workspace", str(tmp_path / "w")]) == 0
+    assert Run(tmp_path / "run").status().state == "done"
+    assert Run(tmp_path / "run").stages()[-1].depth == 3
+
+
+def test_a_small_arena_ends_with_its_table(capsys, tmp_path, tiny):
+    quick = ["--num-dropped", "2", "--seeds", "1", "--num-random", "1", "--steps", "1", "--batch-size", "8"]
+    few = ["--num", "16", "--num-steps", "2", "--workspace", str(tmp_path / "w"), "--json"]
+    assert main(["arena", tiny, "digits", *quick, *few]) == 0
+    found = json.loads(capsys.readouterr().out)
+    rows = {row["entrant"]: row for row in found["result"]["table"]}
+    assert {"intact, same budget", "bi", "ced-target", "random 1"} <= rows.keys()
+    assert all(len(row["dropped"]) == 2 for row in rows.values() if row["kind"] != "intact")

@@ -20,6 +20,7 @@ from engine.evaluation.fidelity import (
     kernel_distance,
     load_features,
 )
+from engine.evaluation.kernel import resampled_kernel_distances
 
 
 @pytest.fixture(scope="module")
@@ -240,3 +241,31 @@ def test_damaged_features_are_one_line(tmp_path):
     (tmp_path / "demo-cnn.safetensors").write_bytes((FEATURES_FOLDER / "demo-cnn.safetensors").read_bytes()[:5000])
     with pytest.raises(AssetError, match="the demo-cnn features can't be read"):
         read_demo_cnn(tmp_path)
+
+
+def test_kernel_distances_of_resamples_are_those_of_the_definition():
+    rng = np.random.default_rng(0)
+    generated, reference = rng.normal(size=(40, 6)), rng.normal(0.3, 1.2, size=(1500, 6))
+    chosen = rng.integers(40, size=40)
+    counts = np.stack([np.ones(40), np.bincount(chosen, minlength=40)], axis=1)
+
+    def mmd(x, y):  # Gretton et al., lemma 6, sums over pairs of different draws
+        def kernel(a, b):
+            return (a @ b.T / a.shape[1] + 1) ** 3
+
+        xx, yy = kernel(x, x), kernel(y, y)
+        n, m = len(x), len(y)
+        off = (xx.sum() - np.trace(xx)) / (n * (n - 1)) + (yy.sum() - np.trace(yy)) / (m * (m - 1))
+        return off - 2 * kernel(x, y).mean()
+
+    found = resampled_kernel_distances(generated, reference, counts)
+    assert found == pytest.approx([mmd(generated, reference), mmd(generated[chosen], reference)], rel=1e-10)
+
+
+def test_the_whole_kernel_and_random_subsets_estimate_the_same(digits):
+    extractor = load_features("demo-cnn")
+    features = extract(extractor, digits.images[::3])
+    first, second = features[::2] * 1.1, features[1::2]
+    mean, deviation = kernel_distance(first, second, seed=1)
+    whole = resampled_kernel_distances(first, second, np.ones((len(first), 1)))[0]
+    assert whole == pytest.approx(mean, abs=4 * deviation / 100**0.5)
