@@ -174,10 +174,10 @@ def _foresight(result: dict[str, Any]) -> str:
     if not sure:
         return "No criterion's scores foretold the outcome beyond noise: every interval reaches 0."
     best = max(sure, key=lambda name: sure[name]["value"])
+    highest = f"{sure[best]['value']:+.2f} ({sure[best]['low']:+.2f} … {sure[best]['high']:+.2f})"
     return (
-        f"Scores that foretold the outcome best: {short(best)} (rank correlation {sure[best]['value']:+.2f}, "
-        f"{sure[best]['low']:+.2f} … {sure[best]['high']:+.2f})"
-        + (f"; {len(sure)} of {len(known)} criteria did so beyond noise." if len(known) > 1 else ".")
+        f"The scores of {len(sure)} of {len(known)} criteria foretold the outcome beyond noise; the highest rank "
+        f"correlation is that of {short(best)}, {highest}."
     )
 
 

@@ -62,7 +62,7 @@ def _chart_legend(lot: arena_reading.Chance | None, intact: Entry | None, confid
             f"would end, judged from {lot.num_sets}</span>"
         )
     if intact:
-        parts.append(f'<span><i style="height:0;border-top:2px dashed {colours.intact}"></i>intact model</span>')
+        parts.append('<span><i class="line"></i>intact model</span>')
     return f'<p class="ep-legend">{"".join(parts)}</p>'
 
 
@@ -70,7 +70,7 @@ def _table(found: list[Entry], content: dict[str, Any], metric: str, depth: int)
     reading = arena_reading.read(content)
     with_accuracy = any(entry.row["accuracy"] for entry in found)
     features = metric[3:].strip()
-    heads = ["entrant", "blocks dropped", metric, f"KID {features}", "loss"]
+    heads = ["entrant", metric, "blocks dropped", f"KID {features}", "loss"]
     heads += [f"class accuracy {features}"] if with_accuracy else []
     rows = "".join(_row(entry, reading, depth, with_accuracy) for entry in found)
     st.html(
@@ -88,8 +88,8 @@ def _row(entry: Entry, reading: arena_reading.Reading | None, depth: int, with_a
     under = _KIND_WORDS.get(entry.kind, "")
     cells = [
         f"{html.escape(entry.title)}" + (f"<small>{under}</small>" if under else ""),
-        f'<div class="ep-row-strip" style="--blocks:{depth}">{blocks.strip(states, small=True)}</div>',
         f'<span class="{"best" if best else ""}">{_number(entry.row["fid"])}</span>' + _ends(entry.row["fid"]),
+        f'<div class="ep-row-strip" style="--blocks:{depth}">{blocks.strip(states, small=True)}</div>',
         _number(entry.row["kid"]) + _ends(entry.row["kid"]),
         _number(entry.row["loss"]) + _ends(entry.row["loss"]),
     ]

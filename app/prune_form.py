@@ -76,7 +76,7 @@ def _adaptive(info: ModelInfo) -> dict:
         "Most blocks in a stage", 0, info.depth - 1, 0, key="max_per_stage",
         help="No stage drops more than this. 0 is no limit of your own: an even share of what is left, plus one.",
     )  # fmt: skip
-    least = "at least " if goal == "a speed-up" else ""
+    least = "At least " if goal == "a speed-up" else ""
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     step = left.toggle(

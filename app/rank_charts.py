@@ -69,7 +69,7 @@ def ranks_by_criterion(names: list[str], ranks: list[list[int]], labels: list[st
     """Criteria × rows: the rank that each criterion gives each row; 1 would be removed first."""
     fig = go.Figure(
         go.Heatmap(
-            z=np.array(ranks), x=labels, y=names, zmin=1, zmax=len(labels), colorscale="Cividis", showscale=False,
+            z=np.array(ranks), x=labels, y=names, zmin=1, zmax=len(labels), colorscale="Oranges_r", showscale=False,
             xgap=2, ygap=2, text=ranks, texttemplate=_FITTING,
             hovertemplate="%{y}: block %{x} is number %{z} to go<extra></extra>",
         )

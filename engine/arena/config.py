@@ -22,7 +22,8 @@ class ArenaConfig:
     num_random: int = 5  # random sets that take part: what chance gets, and points for the correlation
     entrants: tuple[str, ...] = DEFAULT_ENTRANTS
     finetune: FinetuneConfig = field(default_factory=lambda: FinetuneConfig(learning_rate=5e-4))
-    protocol: Protocol = field(default_factory=lambda: Protocol(num_images=1000))
+    # without guidance: it pulls every model's samples towards the classes' middles, and hides what a set cost
+    protocol: Protocol = field(default_factory=lambda: Protocol(num_images=1000, cfg_scale=1.0))
     samples: int = 256  # images that the scores rest on
     timesteps: int = 10
     seed: int = 0  # of the scores and of the random sets

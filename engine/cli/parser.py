@@ -71,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub = add("arena", runs.arena_command, "which criterion predicts the quality after recovery?", "model", "data")
     _output(sub)
     _sampling(sub)
+    sub.set_defaults(cfg_scale=1.0)  # guidance hides what a set cost
     sub.add_argument("--num-dropped", type=int, default=6)
     sub.add_argument("--seeds", type=int, default=3)
     sub.add_argument("--num-random", type=int, default=5, help="random sets that take part")
