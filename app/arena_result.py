@@ -129,7 +129,7 @@ def _foresight(result: dict[str, Any], metric: str) -> None:
         rank_charts.dots(
             [short(name) for name in names], [known[name]["value"] for name in names],
             [known[name]["low"] for name in names], [known[name]["high"] for name in names],
-            title="rank correlation of foretold and actual damage (Spearman)", palette=palette(), zero=True,
+            title="rank correlation (Spearman)", palette=palette(), zero=True,
         ),
         key="arena_foresight", config=charts.PICTURE_CONFIG, alt="Rank correlation of scores and outcome by criterion",
     )  # fmt: skip

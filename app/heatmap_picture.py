@@ -36,7 +36,7 @@ def draw(sides: list[Side], *, signed: bool, limit: float, rows: list[int]) -> b
         _bars(pen, side, left + _LEFT + _width_of_cells(side) + 24, rows=rows, top=top_of_bars)
         pen.text((left, size[1] - 40), _protocol(side.result), fill=_MUTED, font=_font(16))
         left += width + _GAP
-    _scale(pen, (_GAP // 2 + _LEFT, size[1] - 84), signed=signed, limit=limit)
+    _scale(pen, (_GAP // 2 + _LEFT + 80, size[1] - 84), signed=signed, limit=limit)
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()

@@ -15,9 +15,9 @@ from engine.runs import library, queue
 from engine.runs.store import Run, RunStatus, RunSummary, create_run, list_runs, open_run
 from engine.runs.workspace import Workspace, open_workspace, read_json
 
-WAITING_STATES = ("queued", "running", "paused")
+WAITING_STATES = ("queued", "running")
 #: states from which a run can go on where it stopped
-RESUMABLE_STATES = ("interrupted", "failed", "cancelled")
+RESUMABLE_STATES = ("paused", "interrupted", "failed", "cancelled")
 _SILENT_SECONDS = 20  # without a sign of life; a step may take a while
 _START_PATIENCE = 30  # seconds in which a worker that was asked for may still be importing torch
 
@@ -122,7 +122,7 @@ def waiting_line(run: Run) -> str:
 def stalled(status: RunStatus) -> bool:
     """Said to be running, with no process left to do it; a new worker will call it interrupted."""
     silent = time.time() - status.heartbeat > _SILENT_SECONDS
-    return status.state in ("running", "paused") and silent and not queue.live_workers(workspace())
+    return status.state == "running" and silent and not queue.live_workers(workspace())
 
 
 STALLED_LINE = (
@@ -302,9 +302,9 @@ def as_json(content: object) -> str:
 
 
 def last_prune() -> Run | None:
-    """The newest pruning that is still going on."""
+    """The newest pruning that is still going on, or waits for a person's word."""
     for found in summaries("prune"):
-        if found.state in WAITING_STATES:
+        if found.state in (*WAITING_STATES, "paused"):
             return open_run(workspace(), found.id)
     return None
 

@@ -83,8 +83,9 @@ def answers(
             if run is not None and run.status().state != "done":
                 status = run.status()
                 st.error(f"The measurement {status.state}. {status.error or status.message}".strip())
-        if not any(runs):
-            _say_unasked(many=len(questions) > 1)
+        unasked = runs.count(None)
+        if unasked:
+            _say_unasked(many=unasked > 1)
         _ask_button(
             kind, missing, ask if not any(state in jobs.RESUMABLE_STATES for state in states) else "Measure again"
         )

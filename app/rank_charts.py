@@ -81,12 +81,13 @@ def ranks_by_criterion(names: list[str], ranks: list[list[int]], labels: list[st
 
 def dots(
     names: list[str], values: list[float], lows: list[float | None], highs: list[float | None], *, title: str,
-    palette: Palette, zero: bool = False, log: bool = False, marked: list[bool] = (),
+    palette: Palette, zero: bool = False, marked: list[bool] = (),
     band: tuple[float, float] | None = None, line: float | None = None,
 ) -> go.Figure:  # fmt: skip
     """A dot with its interval on a row for each name, first on top.
 
-    ``marked`` rows have the colour of what is chosen; ``band`` is what chance gets; ``line`` a value to compare with.
+    ``marked`` rows have the colour of what is chosen; ``band`` is what chance gets; ``line`` a value to compare with;
+    ``zero`` draws the line at 0.
     """
     fig = go.Figure()
     if band is not None:
@@ -111,14 +112,21 @@ def dots(
         ],
         text=names, hovertemplate="%{text}: %{x:.3g} (%{customdata})<extra></extra>",
     )  # fmt: skip
-    fig.update_xaxes(
-        title=title, gridcolor=palette.grid, zeroline=False, fixedrange=True, type="log" if log else "linear"
-    )
+    fig.update_xaxes(title=title, gridcolor=palette.grid, zeroline=False, fixedrange=True, rangemode="tozero")
     fig.update_yaxes(
-        tickmode="array", tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5],
-        showgrid=False, zeroline=False, fixedrange=True, automargin=True,
+        tickmode="array", tickvals=list(range(len(names))), ticktext=[_folded(name) for name in names],
+        range=[len(names) - 0.5, -0.5], showgrid=False, zeroline=False, fixedrange=True, automargin=True,
     )  # fmt: skip
-    return _plain(fig, height=30 * len(names) + 80)
+    lines = [line for name in names for line in _folded(name).split("<br>")]
+    fig = _plain(fig, height=80 + sum(14 + 16 * (1 + _folded(name).count("<br>")) for name in names))
+    # the picture of the camera has a wider font than the page
+    return fig.update_layout(margin_l=16 + 8 * max(len(line) for line in lines))
+
+
+def _folded(name: str) -> str:
+    """A name on several lines, at most two criteria on each."""
+    parts = name.split(" = ")
+    return " =<br>".join(" = ".join(parts[i : i + 2]) for i in range(0, len(parts), 2))
 
 
 def _plain(fig: go.Figure, *, height: int) -> go.Figure:

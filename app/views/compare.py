@@ -44,16 +44,17 @@ def page() -> None:
 def _two_stages(stages: dict[int, Stage]) -> tuple[Stage, Stage]:
     names = {number: f"stage {number} · {stage.title} · {stage.depth} blocks" for number, stage in stages.items()}
     numbers, last = list(stages), max(stages)
-    wanted = address.asked_number("stage", numbers)
+    left_wanted, wanted = address.asked_number("left", numbers), address.asked_number("stage", numbers)
     left, right = st.columns(2, gap="medium")
     a = left.selectbox(
-        "Left", numbers, format_func=names.get, help="Usually stage 0: the model before anything was done."
-    )
+        "Left", numbers, index=numbers.index(numbers[0] if left_wanted is None else left_wanted),
+        format_func=names.get, help="Usually stage 0: the model before anything was done.",
+    )  # fmt: skip
     b = right.selectbox(
         "Right", numbers, index=numbers.index(last if wanted is None else wanted), format_func=names.get,
         help="Usually the last stage: the pruned model after recovery.",
     )  # fmt: skip
-    address.remember(stage=b)
+    address.remember(left=a or None, stage=b)
     return stages[a], stages[b]
 
 

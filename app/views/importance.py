@@ -10,7 +10,7 @@ _SHORT = {"target": "Target", "samples": "Samples", "prediction": "Prediction"}
 _LOOKS = {
     "one": ("One heatmap", "One measurement, to click in."),
     "two": ("Side by side", "Two datasets or two variables with the same colours, and which blocks change places."),
-    "criteria": ("Criteria", "What nine other criteria say about the same blocks, and how far they agree."),
+    "criteria": ("Criteria", "What the other criteria say about the same blocks, and how far they agree."),
 }
 
 

@@ -238,9 +238,12 @@ def _noise_floor(
 ) -> tuple[Interval, int]:
     """What a perfect generator would score: the FID of as many real images of each class as were generated (at most
     half of the class) against the other real ones. FID falls with the number of images and with even classes, so a
-    floor measured on others would mislead."""
+    floor measured on others would mislead. Where that leaves next to nothing, as with one image a class, the classes
+    are left out of it."""
     members = [np.flatnonzero(data_labels == label) for label in range(data_labels.max() + 1)]
     counts = [min(len(own) // 2, int((labels == label).sum())) for label, own in enumerate(members)]
+    if sum(counts) < MIN_IMAGES // 2:
+        members, counts = [np.arange(len(reference))], [min(len(reference) // 2, len(labels))]
     values = []
     for _ in range(NUM_SPLITS):
         chosen = np.zeros(len(reference), dtype=bool)

@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import charts, jobs, known, opening, uploads
 from app.style import LIGHT
+from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError, WorkspaceError
 from engine.runs import library
 from engine.runs.queue import claim_next_preview, finish_preview
@@ -339,7 +340,7 @@ def test_results_from_before_a_name_was_given_again_are_not_shown(empty: Workspa
 def test_what_the_classes_have_in_common() -> None:
     wanted = ("Tench", "goldfish", "unicorn")
     known_names = ("tench, Tinca tinca", "goldfish, Carassius auratus", "great white shark")
-    assert known.shared_classes(known_names, wanted) == ["Tench", "goldfish"]
+    assert rows_kept_by_name(known_names, wanted) == {0: 0, 1: 1}
     entry = {"name": "m", "ref": "/m", "class_names": list(known_names), "info": inspect_facts()}
     model = known.model_of_entry(entry)
     assert known.how_they_fit(model, known_names, "d") == ""

@@ -310,7 +310,8 @@ def test_a_failed_run_says_why_and_can_be_resumed(full: Workspace, open_page: Op
 def test_the_decision_is_opened_up(full: Workspace, open_page: Open) -> None:
     done = next(found for found in list_runs(full) if found.kind == "prune" and found.state == "done")
     said = words(open_page("prune", run=done.id))
-    assert said.count('<tr class="chosen">') == 3  # one choice in each of three stages
+    # the table of the stage looked at, and a card for each
+    assert said.count('<tr class="chosen">') == 1 and said.count('class="ep-stage ') == 4
     assert "NTK" in said and "ZiCo" in said and "FID (demo-cnn)" in said
 
 

@@ -269,3 +269,16 @@ def test_the_whole_kernel_and_random_subsets_estimate_the_same(digits):
     mean, deviation = kernel_distance(first, second, seed=1)
     whole = resampled_kernel_distances(first, second, np.ones((len(first), 1)))[0]
     assert whole == pytest.approx(mean, abs=4 * deviation / 100**0.5)
+
+
+def test_one_image_a_class_has_a_noise_floor_too(shapes):
+    every = replace(
+        shapes,
+        images=shapes.images[:40],
+        labels=np.arange(40),
+        class_names=tuple(f"class {label}" for label in range(40)),
+        content_hash="one-each",
+    )
+    found = evaluate_fidelity(every.images[:16], np.arange(16), every, seed=0, num_bootstrap=2)
+    assert found.noise_floor_images == 16
+    assert 0 < found.noise_floor.low <= found.noise_floor.value <= found.noise_floor.high
