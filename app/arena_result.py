@@ -1,6 +1,7 @@
 """An arena on screen: who got what, what that allows to be said, and whose scores foretold it."""
 
 import html
+import math
 import re
 from typing import Any
 
@@ -90,11 +91,11 @@ def _row(entry: Entry, reading: arena_reading.Reading | None, depth: int, with_a
         f"{html.escape(entry.title)}" + (f"<small>{under}</small>" if under else ""),
         f'<span class="{"best" if best else ""}">{_number(entry.row["fid"])}</span>' + _ends(entry.row["fid"]),
         f'<div class="ep-row-strip" style="--blocks:{depth}">{blocks.strip(states, small=True)}</div>',
-        _number(entry.row["kid"]) + _ends(entry.row["kid"]),
+        _number(entry.row["kid"]) + _ends(entry.row["kid"], least=-math.inf),
         _number(entry.row["loss"]) + _ends(entry.row["loss"]),
     ]
     if with_accuracy:
-        cells.append(_number(entry.row["accuracy"]) + _ends(entry.row["accuracy"]))
+        cells.append(_number(entry.row["accuracy"]) + _ends(entry.row["accuracy"], most=1.0))
     css = ' class="chosen"' if best else ' class="aside"' if entry.kind != "criterion" else ""
     return f"<tr{css}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
@@ -103,12 +104,13 @@ def _number(value: dict[str, float | None] | None) -> str:
     return "–" if value is None else f"{value['mean']:.3g}".replace("-", "−")
 
 
-def _ends(value: dict[str, float | None] | None) -> str:
+def _ends(value: dict[str, float | None] | None, *, least: float = 0.0, most: float = math.inf) -> str:
+    """The interval, within what the measure can be."""
     if value is None:
         return ""
     if value["low"] is None:
         return "<small>one seed</small>"
-    return f"<small>{value['low']:.3g} … {value['high']:.3g}</small>".replace("-", "−")
+    return f"<small>{max(value['low'], least):.3g} … {min(value['high'], most):.3g}</small>".replace("-", "−")
 
 
 @st.fragment

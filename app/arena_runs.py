@@ -87,7 +87,10 @@ def estimate_seconds(info: ModelInfo, config: ArenaConfig) -> tuple[float, bool]
         _FORWARDS_A_STEP * config.finetune.num_steps * config.finetune.batch_size
         + guidance * config.protocol.num_steps * config.protocol.num_images
     )
-    return forward * images * config.num_seeds * (1 + kept * num_sets) / rate, bool(measured)
+    passes = 0.5 + ("ced-samples" in config.entrants)  # of all blocks, one left out: half is shared, not in sampling
+    scoring = config.samples * config.timesteps * info.depth * passes
+    bouts = images * config.num_seeds * (1 + kept * num_sets)
+    return forward * (scoring + bouts) / rate, bool(measured)
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from app import measuring
 from engine.importance.config import ESTIMATORS, GRANULARITIES, METHODS, ORDERS, CedConfig
 
 _CONDITION_WORDS = {"none": "all classes together", "class": "within each class, then averaged"}
@@ -21,11 +22,6 @@ def take(config: dict[str, Any]) -> None:
     for name in _NAMES:
         value = config.get(name, getattr(usual, name))
         st.session_state[f"ced_{name}"] = (value or 0) if name == "num_candidates" else value
-
-
-def _want() -> None:
-    """A changed setting asks for its heatmap at once."""
-    st.session_state["ced_wanted"] = True
 
 
 def _what_is_looked_at() -> dict[str, Any]:
@@ -101,8 +97,8 @@ def _how_much_is_spent() -> dict[str, Any]:
 def _choose(label: str, options: dict[str, str], name: str, help: str, **more: Any) -> str:
     key = f"ced_{name}"
     return st.selectbox(
-        label, list(options), format_func=options.get, key=key, on_change=_want, persist_state="session", help=help,
-        **more,
+        label, list(options), format_func=options.get, key=key, on_change=measuring.want, persist_state="session",
+        help=help, **more,
     )  # fmt: skip
 
 
@@ -112,5 +108,5 @@ def _number(label: str, name: str, low: int, high: int, step: int, help: str) ->
     # a value beside one that was set from outside would be a conflict of two defaults
     given = {} if key in st.session_state else {"value": usual}
     return st.number_input(
-        label, low, high, step=step, key=key, on_change=_want, persist_state="session", help=help, **given
+        label, low, high, step=step, key=key, on_change=measuring.want, persist_state="session", help=help, **given
     )

@@ -29,7 +29,7 @@ def short(name: str) -> str:
 
 def draw(info: ModelInfo, params: dict[str, Any], *, wanted: bool) -> None:
     with_samples = st.toggle(
-        "Include CED on Samples", key="criteria_samples", persist_state="session", on_change=_want,
+        "Include CED on Samples", key="criteria_samples", persist_state="session", on_change=measuring.want,
         help="The finished pictures without each block. It samples anew for every block, so it takes several times "
         "longer than all the others together.",
     )  # fmt: skip
@@ -39,10 +39,6 @@ def draw(info: ModelInfo, params: dict[str, Any], *, wanted: bool) -> None:
     found = measuring.answers("criteria", [question], wanted=wanted, ask="Ask all criteria")
     if found is not None:
         _show(found[0], measuring.find("criteria", question).id)
-
-
-def _want() -> None:
-    st.session_state["ced_wanted"] = True
 
 
 @st.fragment

@@ -11,11 +11,21 @@ import streamlit as st
 from app import jobs
 from app.errors import one_line_errors
 from engine.importance.config import CedConfig
-from engine.runs.store import Run
+from engine.runs.store import Run, RunStatus
 from engine.runs.workspace import read_json
 
 _TITLES = {"ced": "CED", "criteria": "Criteria", "arena": "Arena"}
 _FILES = {"ced": "ced.json", "criteria": "criteria.json", "arena": "arena.json"}
+
+
+def want() -> None:
+    """A changed choice asks for its answer at once."""
+    st.session_state["wanted"] = True
+
+
+def wanted() -> bool:
+    """Whether a choice was changed since this was asked last."""
+    return st.session_state.pop("wanted", False)
 
 
 def find(kind: str, params: dict[str, Any]) -> Run | None:
@@ -81,8 +91,7 @@ def answers(
     if missing:
         for run in runs:
             if run is not None and run.status().state != "done":
-                status = run.status()
-                st.error(f"The measurement {status.state}. {status.error or status.message}".strip())
+                st.error(stopped_line("The measurement", run.status()))
         unasked = runs.count(None)
         if unasked:
             _say_unasked(many=unasked > 1)
@@ -123,6 +132,13 @@ def _watch(run_ids: list[str], draw_partial: Callable[[list[dict | None]], None]
         progress_of(run)
     if draw_partial is not None:
         draw_partial([result(run) for run in runs])
+
+
+def stopped_line(what: str, status: RunStatus) -> str:
+    """What became of a run that ended before its time, and why."""
+    verb = "failed" if status.state == "failed" else f"was {status.state}"
+    reason = (status.error or status.message).strip()
+    return f"{what} {verb}" + (f": {reason}" if reason and reason != status.state else ".")
 
 
 def progress_of(run: Run) -> None:

@@ -38,13 +38,13 @@ def _other_question(params: dict[str, Any]) -> dict[str, Any]:
     names = [name for name in known.data_names() if name != params["data"]]
     with left:
         data = address.choose(
-            "Beside it: data", [*names, _SAME], param="data2", page="importance", on_change=_want,
+            "Beside it: data", [*names, _SAME], param="data2", page="importance", on_change=measuring.want,
             help="The images that the right side is measured on. Choose 'the same' to compare two variables.",
         )  # fmt: skip
     with right:
         others = [name for name in VARIABLES if name != params["config"]["variable"]]
         variable = address.choose(
-            "Beside it: variable", [_SAME, *others], param="variable2", page="importance", on_change=_want,
+            "Beside it: variable", [_SAME, *others], param="variable2", page="importance", on_change=measuring.want,
             format_func=lambda name: name.capitalize(),
             help="What the right side measures. Change one thing at a time, or a difference has two explanations.",
         )  # fmt: skip
@@ -56,10 +56,6 @@ def _other_question(params: dict[str, Any]) -> dict[str, Any]:
             "variable": params["config"]["variable"] if variable == _SAME else variable,
         },
     }
-
-
-def _want() -> None:
-    st.session_state["ced_wanted"] = True
 
 
 @st.fragment

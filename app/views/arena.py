@@ -44,10 +44,11 @@ def _choose(recorded: dict[str, arena_runs.Recorded], own: dict[str, Run]) -> st
 
 
 def _title(run: Run) -> str:
+    """Says nothing that changes: a choice is known by these words."""
     config = run.params.get("config", {})
     return (
-        f"{run.params.get('model')} on {run.params.get('data')}, {config.get('num_dropped', '?')} dropped, "
-        f"{run.status().state} ({run.id[:13]})"
+        f"{run.params.get('model')} on {run.params.get('data')}, {config.get('num_dropped', '?')} blocks dropped, "
+        f"{config.get('num_seeds', '?')} seeds ({run.id})"
     )
 
 
@@ -68,7 +69,7 @@ def _watch(run_id: str, waiting: bool) -> None:
         if status.eta_seconds:
             st.html(f'<p class="ep-note">About {arena_runs.duration(status.eta_seconds)} to go.</p>')
     elif status.state in jobs.RESUMABLE_STATES:
-        st.error(f"This arena {status.state}. {status.error or status.message}".strip())
+        st.error(measuring.stopped_line("This arena", status))
         if st.button("Resume", help="Goes on with the next set; what is measured already is kept."):
             jobs.resume(run.id)
             st.rerun()

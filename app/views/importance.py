@@ -21,9 +21,9 @@ def page() -> None:
     look = address.choose(
         "View", list(_LOOKS), param="look", page="importance", widget=st.segmented_control,
         format_func=lambda name: _LOOKS[name][0], help=" ".join(f"{a}: {b}" for a, b in _LOOKS.values()),
-        on_change=_want, label_visibility="collapsed",
+        on_change=measuring.want, label_visibility="collapsed",
     )  # fmt: skip
-    wanted = st.session_state.pop("ced_wanted", False)
+    wanted = measuring.wanted()
     if look == "two":
         pair.draw(info, params, wanted=wanted)
     elif look == "criteria":
@@ -47,13 +47,13 @@ def _one(info: ModelInfo, params: dict, *, wanted: bool) -> None:
 def _controls() -> tuple[ModelInfo, dict]:
     first, second, third, fourth = st.columns([2.3, 1.1, 2, 0.9], vertical_alignment="bottom", gap="medium")
     with first:
-        info = address.choose_model("importance", on_change=_want)
+        info = address.choose_model("importance", on_change=measuring.want)
     with second:
-        data = address.choose_data("importance", info, on_change=_want)
+        data = address.choose_data("importance", info, on_change=measuring.want)
     with third:
         variable = address.choose(
             "What is measured", list(VARIABLES), param="variable", page="importance", widget=st.segmented_control,
-            format_func=lambda name: _SHORT.get(name, name), on_change=_want, width="stretch",
+            format_func=lambda name: _SHORT.get(name, name), on_change=measuring.want, width="stretch",
             help="CED compares the entropy of something with and without a block. This chooses the something.",
         )  # fmt: skip
     with fourth, st.popover("Settings", width="stretch", help="How it is measured: rows, order, sample size, seed."):
@@ -76,11 +76,6 @@ def _unusual(config: CedConfig) -> str:
     ]
     said = "; ".join(word for word in words if word)
     return f"<br>Settings: {said}." if said else ""
-
-
-def _want() -> None:
-    """A changed choice on this page asks for its heatmap at once."""
-    st.session_state["ced_wanted"] = True
 
 
 def _take_run() -> None:

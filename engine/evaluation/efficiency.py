@@ -19,6 +19,9 @@ from engine.errors import InputError
 from engine.models.dit import DiT
 from engine.models.model import Model
 
+_LEAST_REPEATS = 3
+_WARM_UP_SECONDS = 2.0
+_ENOUGH_SECONDS = 30.0  # of timing, after which no further repeat begins
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
@@ -103,9 +106,11 @@ def compare_efficiency(models: Sequence[Model], *, batch_size: int = 8, repeats:
 def _time_in_turns(
     networks: Sequence[DiT], *, batch_size: int, device: torch.device, repeats: int, warmup: int
 ) -> list[Latency]:
+    """Fewer repeats than asked for, though at least three, where a large model on a slow device would take minutes."""
     inputs = [_inputs(network, batch_size) for network in networks]
     milliseconds = np.zeros((len(networks), repeats))
-    for turn in range(-warmup, repeats):
+    begun, turn = time.perf_counter(), -warmup
+    while turn < repeats:
         for index, network in enumerate(networks):
             with _evaluating(network):
                 _synchronize(device)
@@ -114,9 +119,14 @@ def _time_in_turns(
                 _synchronize(device)
             if turn >= 0:
                 milliseconds[index, turn] = 1000 * (time.perf_counter() - started)
+        turn += 1
+        if turn < 0 and time.perf_counter() - begun > _WARM_UP_SECONDS:
+            turn = 0
+        if turn >= _LEAST_REPEATS and time.perf_counter() - begun > _ENOUGH_SECONDS:
+            break
     return [
         Latency(median=median, low=low, high=high)
-        for low, median, high in np.percentile(milliseconds, (5, 50, 95), axis=1).T.tolist()
+        for low, median, high in np.percentile(milliseconds[:, :turn], (5, 50, 95), axis=1).T.tolist()
     ]
 
 

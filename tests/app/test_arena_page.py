@@ -211,6 +211,21 @@ def test_an_own_arena_is_started_with_what_the_form_says(full: Workspace, open_p
     assert at.selectbox(key="arena_arena").value == run.id
 
 
+def test_an_interval_ends_where_the_measure_does() -> None:
+    assert arena_result._ends({"mean": 0.9, "low": 0.5, "high": 1.3}, most=1.0) == "<small>0.5 … 1</small>"
+    assert arena_result._ends({"mean": 3, "low": -1, "high": 7}) == "<small>0 … 7</small>"
+
+
+def test_the_name_of_an_arena_stays_while_its_state_changes(empty: Workspace, open_page: Open) -> None:
+    run = add_arena(empty, state="running")
+    at = open_page("arena")
+    before = at.selectbox(key="arena_arena").options
+    run.update(state="cancelled", message="cancelled")
+    at.run()
+    assert at.selectbox(key="arena_arena").options == before
+    assert [error.value for error in at.error] == ["This arena was cancelled."]
+
+
 def test_too_few_entrants_are_refused_in_one_line(full: Workspace, open_page: Open) -> None:
     at = open_page("arena", model="demo-sit", data="shapes")
     at.button_group(key="arena_entrants").set_value(["loss"])
@@ -241,13 +256,16 @@ def test_the_estimate_rests_on_a_recovery_that_was_measured(empty: Workspace, tm
     config = ArenaConfig(
         entrants=("bi", "loss"), num_random=0, num_seeds=1, num_dropped=6, finetune=FinetuneConfig(num_steps=300),
         protocol=Protocol(num_images=1, num_steps=1, cfg_scale=1.0),
+        samples=8, timesteps=1,
     )  # fmt: skip
     assert not arena_runs.estimate_seconds(info, config)[1]
     add_prune(empty)  # 300 steps took 33 s at batch 128
     seconds, measured = arena_runs.estimate_seconds(info, config)
     assert measured and seconds == pytest.approx(33 * (1 + 2 * 0.5), rel=0.01)  # intact, and two of half the depth
     more = arena_runs.estimate_seconds(info, replace(config, num_seeds=3))[0]
-    assert more == pytest.approx(3 * seconds)
+    assert more == pytest.approx(3 * seconds, rel=0.01)
+    with_sampling = replace(config, entrants=("bi", "loss", "ced-samples"), num_seeds=1, samples=10_000, timesteps=10)
+    assert arena_runs.estimate_seconds(info, with_sampling)[0] > 5 * seconds
 
 
 def test_the_table_to_download_has_every_entrant() -> None:

@@ -142,7 +142,29 @@ def test_racing_says_what_it_found_and_what_it_saved(empty: Workspace, open_page
     assert "**41%**" in words(at) and "1, 5, 9" in words(at)
 
 
+def test_greedy_names_the_block_that_matters_most_alone_not_the_one_that_goes_last(
+    empty: Workspace, open_page: Open
+) -> None:
+    found = ced_result(CedConfig())
+    order = list(found["order"])
+    last = [*order[:-2], order[-1], order[-2]]
+    removals = [
+        {"row": row, "label": str(row), "ced": 0.1, "ci_low": 0.1, "ci_high": 0.1, "agreement": 1} for row in last
+    ]
+    rewrite(add_ced(empty, order="greedy"), greedy=removals, order=last)
+    at = open_page("importance", model="demo-sit", data="shapes")
+    at.selectbox(key="ced_order").set_value("greedy").run()
+    assert f"Block **{order[-1]}** matters most" in words(at) and "#1 goes first" in words(at)
+
+
 # --- side by side ---
+
+
+def test_side_by_side_compares_each_block_alone(full: Workspace, open_page: Open) -> None:
+    add_ced(full, data="glyphs")
+    at = open_page("importance", model="demo-sit", data="shapes", look="two", data2="glyphs")
+    at.selectbox(key="ced_order").set_value("greedy").run()
+    assert len(at.get("plotly_chart")) == 3 and kinds(full).count("ced") == 2  # found, nothing asked anew
 
 
 def test_two_datasets_stand_side_by_side_with_the_same_colours(full: Workspace, open_page: Open) -> None:
