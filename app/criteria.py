@@ -108,7 +108,11 @@ def _scores(result: dict) -> None:
     none = [None] * len(chosen["scores"])
     st.html(
         f'<p class="ep-note">{html.escape(chosen["meaning"])} <i>({html.escape(chosen["origin"])})</i>'
-        + ("" if chosen["ci_low"] else " Nothing is estimated from samples here, so there is no interval.")
+        + (
+            " Where no line shows, the interval is narrower than the dot."
+            if chosen["ci_low"]
+            else " Nothing is estimated from samples here, so there is no interval."
+        )
         + "</p>"
     )
     st.plotly_chart(

@@ -152,17 +152,6 @@ def ced_params(model: str, data: str, config: CedConfig) -> dict:
     return {"model": model, "data": data, "config": asdict(config)}
 
 
-def find_ced(params: dict) -> Run | None:
-    """The newest run that was asked exactly this: done if there is one, else under way, else stopped."""
-    since = opened_at(params["model"], params["data"])
-    same = [found for found in summaries("ced") if params_of(found) == params and found.created >= since]
-    for states in (("done",), WAITING_STATES, RESUMABLE_STATES):
-        for found in same:
-            if found.state in states:
-                return open_run(workspace(), found.id)
-    return None
-
-
 def latest_ced(model: str, data: str) -> Run | None:
     """The newest finished CED run of this model on this data, whatever its settings."""
     since = opened_at(model, data)
@@ -172,10 +161,6 @@ def latest_ced(model: str, data: str) -> Run | None:
         if asked and found.state == "done" and found.created >= since:
             return open_run(workspace(), found.id)
     return None
-
-
-def start_ced(params: dict) -> Run:
-    return start_run("ced", title=f"CED of {params['model']} on {params['data']}", params=params)
 
 
 def ced_result(run: Run) -> dict | None:

@@ -4,7 +4,7 @@ import html
 
 import streamlit as st
 
-from app import address, blocks, heatmap, jobs
+from app import address, blocks, heatmap, jobs, measuring
 from engine.runs.store import Run, RunSummary, delete_run
 
 _PAGES = {
@@ -12,6 +12,8 @@ _PAGES = {
     "prune": ("views/prune.py", "Open the run"),
     "evaluate": ("views/compare.py", "Open in compare"),
     "export": ("views/compare.py", "Download it in compare"),
+    "criteria": ("views/importance.py", "Open the criteria"),
+    "arena": ("views/arena.py", "Open in the arena"),
 }
 
 
@@ -33,8 +35,8 @@ def draw(summary: RunSummary) -> None:
 def _links(run: Run) -> None:
     file, label = _PAGES[run.kind]
     where = {"run": run.id}
-    if run.kind == "ced":
-        where = {"model": run.params["model"], "data": run.params["data"], "variable": run.params["config"]["variable"]}
+    if run.kind == "arena":
+        where = {"arena": run.id}
     elif run.kind == "export":
         parent, _, number = str(run.params["model"]).partition("@")
         where = {"run": parent, "stage": number}
@@ -55,7 +57,8 @@ def _links(run: Run) -> None:
 
 def _content(run: Run) -> dict:
     stages = [{**stage.info, "metrics": stage.metrics()} for stage in run.stages()]
-    return {"id": run.id, "kind": run.kind, "params": run.params, "ced": jobs.ced_result(run), "stages": stages}
+    about = {"id": run.id, "kind": run.kind, "params": run.params, "stages": stages}
+    return about if run.kind in ("prune", "evaluate", "export") else {**about, run.kind: measuring.result(run)}
 
 
 def _actions(summary: RunSummary) -> None:

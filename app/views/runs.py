@@ -11,7 +11,10 @@ from app.errors import one_line_errors
 from engine.runs.store import RunSummary
 
 _ROWS = 50
-_KINDS = {"ced": "importance", "prune": "pruning", "evaluate": "evaluation", "export": "export", "": "unreadable"}
+_KINDS = {
+    "ced": "importance", "criteria": "criteria", "prune": "pruning", "evaluate": "evaluation", "arena": "arena",
+    "export": "export", "": "unreadable",
+}  # fmt: skip
 
 
 def page() -> None:

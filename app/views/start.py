@@ -4,7 +4,7 @@ import html
 
 import streamlit as st
 
-from app import blocks, jobs, pictures
+from app import blocks, jobs, measuring, pictures
 from engine.assets import ASSETS
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo, bundled_models, damaged_models
@@ -64,8 +64,8 @@ def _card(info: ModelInfo) -> None:
         help="Measures how much each block matters (a few seconds) and shows it as a heatmap.",
     ):
         params = jobs.ced_params(info.name, info.trained_on, CedConfig())
-        if jobs.find_ced(params) is None:
-            jobs.start_ced(params)
+        if measuring.find("ced", params) is None:
+            measuring.start("ced", params)
         chosen = {"model": info.name, "data": info.trained_on}
         st.session_state.update({f"last_{name}": value for name, value in chosen.items()} | {"last_variable": "target"})
         st.switch_page("views/importance.py", query_params=chosen)

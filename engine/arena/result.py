@@ -45,6 +45,8 @@ def _row(name: str, dropped: tuple, bouts: list[dict], kind: str) -> dict[str, A
     for measure in ("fid", "kid", "loss", "accuracy"):
         values = [bout[measure] for bout in bouts if bout[measure] is not None]
         row[measure] = _mean_with_interval(values) if values else None
+    if row["accuracy"] and row["accuracy"]["low"] is not None:  # a share
+        row["accuracy"] |= {"low": max(0.0, row["accuracy"]["low"]), "high": min(1.0, row["accuracy"]["high"])}
     return row
 
 
@@ -68,14 +70,13 @@ def _foresight(values: list[float], outcomes: dict[tuple, list[dict]]) -> dict[s
 
 
 def _correlation(foretold: np.ndarray, came: np.ndarray) -> dict[str, float] | None:
-    """None where there are too few sets, or where all of them were foretold alike."""
-    if len(foretold) < 4 or np.ptp(foretold) == 0:
+    """None where there are too few sets, or where all of them were foretold alike or came out alike."""
+    if len(foretold) < 4 or np.ptp(foretold) == 0 or np.ptp(came) == 0:
         return None
-    rng = np.random.default_rng(0)
-    resampled = []
-    for _ in range(_NUM_BOOTSTRAP):
-        index = rng.integers(len(foretold), size=len(foretold))
-        if np.ptp(foretold[index]) > 0 and np.ptp(came[index]) > 0:
-            resampled.append(stats.spearmanr(foretold[index], came[index]).statistic)
+    index = np.random.default_rng(0).integers(len(foretold), size=(_NUM_BOOTSTRAP, len(foretold)))
+    ranks = [stats.rankdata(values[index], axis=1) for values in (foretold, came)]
+    a, b = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    resampled = (a * b).sum(axis=1)[scale > 0] / scale[scale > 0]
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return {"value": float(stats.spearmanr(foretold, came).statistic), "low": float(low), "high": float(high)}

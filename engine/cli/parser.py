@@ -74,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.set_defaults(cfg_scale=1.0)  # guidance hides what a set cost
     sub.add_argument("--num-dropped", type=int, default=6)
     sub.add_argument("--seeds", type=int, default=3)
+    sub.add_argument("--entrants", help="criteria that take part, with commas (default: all)")
     sub.add_argument("--num-random", type=int, default=5, help="random sets that take part")
     sub.add_argument("--steps", type=int, default=FinetuneConfig.num_steps, help="of recovery, for every entrant")
     sub.add_argument("--batch-size", type=int, default=FinetuneConfig.batch_size)

@@ -63,7 +63,7 @@ def _weights(text: str | None) -> dict[str, float]:
 
 
 def arena_command(args: argparse.Namespace) -> None:
-    from engine.arena.config import ArenaConfig
+    from engine.arena.config import DEFAULT_ENTRANTS, ArenaConfig
 
     recovery = FinetuneConfig(
         num_steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, seed=args.seed
@@ -72,6 +72,7 @@ def arena_command(args: argparse.Namespace) -> None:
         num_dropped=args.num_dropped,
         num_seeds=args.seeds,
         num_random=args.num_random,
+        entrants=tuple(args.entrants.split(",")) if args.entrants else DEFAULT_ENTRANTS,
         finetune=recovery,
         protocol=protocol_of(args),
     )

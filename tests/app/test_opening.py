@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import charts, jobs, known, opening, uploads
+from app import charts, jobs, known, measuring, opening, uploads
 from app.style import LIGHT
 from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError, WorkspaceError
@@ -332,9 +332,9 @@ def test_results_from_before_a_name_was_given_again_are_not_shown(empty: Workspa
         (run.path / "config.json").read_text().replace('"model": "demo-sit"', '"model": "dit-xl"')
     )
     jobs.st.cache_data.clear()
-    assert jobs.find_ced(params).id == run.id and jobs.latest_ced("dit-xl", "shapes").id == run.id
+    assert measuring.find("ced", params).id == run.id and jobs.latest_ced("dit-xl", "shapes").id == run.id
     add_opened(empty)  # only now does dit-xl stand for these files
-    assert jobs.find_ced(params) is None and jobs.latest_ced("dit-xl", "shapes") is None
+    assert measuring.find("ced", params) is None and jobs.latest_ced("dit-xl", "shapes") is None
 
 
 def test_what_the_classes_have_in_common() -> None:

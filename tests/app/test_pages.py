@@ -22,7 +22,7 @@ from engine.runs.workspace import Workspace
 from tests.app.conftest import MAIN, Open, words
 from tests.app.fixtures import add_ced, add_prune, ced_result, metrics, sample_images
 
-PAGES = ["start", "model_data", "importance", "prune", "compare", "runs", "open_model", "open_data"]
+PAGES = ["start", "model_data", "importance", "prune", "compare", "arena", "runs", "open_model", "open_data"]
 
 
 def button(at: AppTest, label: str):

@@ -13,7 +13,7 @@ from tests.browser.conftest import Server
 
 pytestmark = pytest.mark.browser
 SHOTS = Path(__file__).parents[2] / "artefacts" / "screenshots"
-PAGES = ("", "model-data", "importance", "prune", "compare", "runs", "open-model", "open-data")
+PAGES = ("", "model-data", "importance", "prune", "compare", "arena", "runs", "open-model", "open-data")
 #: seconds until the first page; 3 on an idle machine, and machines that run tests are seldom idle
 FIRST_PAGE_SECONDS = 8.0
 

@@ -172,6 +172,7 @@ def test_a_stepped_pruning_rests_and_goes_on(capsys, tmp_path, tiny):
 def test_a_small_arena_ends_with_its_table(capsys, tmp_path, tiny):
     quick = ["--num-dropped", "2", "--seeds", "1", "--num-random", "1", "--steps", "1", "--batch-size", "8"]
     few = ["--num", "16", "--num-steps", "2", "--workspace", str(tmp_path / "w"), "--json"]
+    few += ["--entrants", "ced-target,bi"]
     assert main(["arena", tiny, "digits", *quick, *few]) == 0
     found = json.loads(capsys.readouterr().out)
     rows = {row["entrant"]: row for row in found["result"]["table"]}
