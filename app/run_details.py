@@ -4,7 +4,8 @@ import html
 
 import streamlit as st
 
-from app import address, blocks, heatmap, jobs, measuring
+from app import address, blocks, jobs, measuring
+from app.importance import heatmap
 from engine.runs.store import Run, RunSummary, delete_run
 
 _PAGES = {

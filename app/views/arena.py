@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import address, arena_form, arena_result, arena_runs, jobs, measuring
+from app import address, jobs, measuring
+from app.arena import arena_form, arena_result, arena_runs
 from app.errors import one_line_errors
 from engine.runs.store import Run
 

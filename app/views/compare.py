@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import address, blocks, charts, gallery, jobs, metrics_table, take_away
+from app import address, blocks, charts, jobs
+from app.comparing import gallery, metrics_table, take_away
 from app.style import palette
 from engine.evaluation.report import render_report
 from engine.runs.store import Run, Stage

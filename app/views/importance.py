@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import address, ced_settings, criteria, heatmap, jobs, measuring, pair
+from app import address, jobs, measuring
+from app.importance import ced_settings, criteria, heatmap, pair
 from engine.importance.config import ESTIMATORS, GRANULARITIES, ORDERS, VARIABLES, CedConfig
 from engine.models.bundled import ModelInfo
 

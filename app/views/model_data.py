@@ -4,8 +4,9 @@ import html
 
 import streamlit as st
 
-from app import address, blocks, data_check, jobs, known, opening, pictures
+from app import address, blocks, jobs, known, pictures
 from app.known import DataInfo
+from app.opening import data_check, opening
 from engine.models.bundled import ModelInfo
 from engine.runs import library
 

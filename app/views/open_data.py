@@ -4,7 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import data_check, known, opening, sources
+from app import known
+from app.opening import data_check, opening, sources
 from engine.data.bundled import bundled_data_names
 
 

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app import known, model_check, opening, sources
+from app import known
+from app.opening import model_check, opening, sources
 from engine.models.bundled import bundled_models
 
 

@@ -2,8 +2,9 @@
 
 import streamlit as st
 
-from app import address, jobs, prune_form, prune_watch
+from app import address, jobs
 from app.errors import show
+from app.pruning import prune_form, prune_watch
 from engine.errors import EngineError, InputError
 from engine.models.bundled import ModelInfo
 from engine.pruning.config import PruneConfig

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from app import arena_reading, arena_result, arena_runs
-from app.arena_reading import Entry, apart
+from app.arena import arena_reading, arena_result, arena_runs
+from app.arena.arena_reading import Entry, apart
 from engine.arena.config import DEFAULT_ENTRANTS, ArenaConfig
 from engine.arena.result import arena_result as result_of
 from engine.evaluation.protocol import Protocol

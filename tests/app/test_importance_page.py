@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app import branches, criteria, heatmap, heatmap_picture, pair
+from app.importance import branches, criteria, heatmap, heatmap_picture, pair
 from engine.importance.config import CedConfig, CriteriaConfig
 from engine.runs.store import Run, list_runs, open_run
 from engine.runs.workspace import Workspace

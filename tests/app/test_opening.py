@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import charts, jobs, known, measuring, opening, uploads
+from app import charts, jobs, known, measuring
+from app.opening import opening, uploads
 from app.style import LIGHT
 from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError, WorkspaceError

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app import heatmap, jobs
+from app import jobs
+from app.importance import heatmap
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models import bundled

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import driving, recovery, vote_table
-from app.stage_tree import Place, places
+from app.pruning import driving, recovery, vote_table
+from app.pruning.stage_tree import Place, places
 from engine.pruning import vote
 from engine.pruning.config import PruneConfig
 from engine.runs.drive import Drive, read_drive, write_drive

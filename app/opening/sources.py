@@ -9,8 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, jobs, known, opening, uploads
+from app import address, jobs, known
 from app.errors import show
+from app.opening import opening, uploads
 from engine.runs import library
 
 _TYPES = {

@@ -7,8 +7,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, jobs, known, opening, pictures
+from app import charts, jobs, known, pictures
 from app.errors import sentence, show
+from app.opening import opening
 from app.style import palette
 from engine.runs import library
 from engine.runs.workspace import writing

@@ -5,8 +5,9 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import address, arena_runs, jobs, measuring
-from app.criteria import short
+from app import address, jobs, measuring
+from app.arena import arena_runs
+from app.importance.criteria import short
 from engine.arena.config import CED_ENTRANTS, DEFAULT_ENTRANTS, ArenaConfig
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CRITERIA, VARIABLES

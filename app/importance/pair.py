@@ -5,8 +5,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, blocks, branches, charts, heatmap, heatmap_picture, known, measuring, rank_charts
+from app import address, blocks, charts, known, measuring, rank_charts
 from app.errors import one_line_errors
+from app.importance import branches, heatmap, heatmap_picture
 from app.style import palette
 from engine.importance.config import VARIABLES
 from engine.models.bundled import ModelInfo

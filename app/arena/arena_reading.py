@@ -11,7 +11,7 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from app.criteria import short
+from app.importance.criteria import short
 
 _FEWEST_RANDOM = 3  # sets drawn by lot that say something about chance
 

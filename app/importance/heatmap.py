@@ -5,8 +5,9 @@ import pandas as pd
 import streamlit as st
 from plotly.colors import sample_colorscale
 
-from app import address, blocks, branches, charts, effect, heatmap_picture, jobs, removal
+from app import address, blocks, charts, jobs
 from app.errors import one_line_errors
+from app.importance import branches, effect, heatmap_picture, removal
 from app.style import palette
 from engine.importance.config import VARIABLES
 from engine.models.bundled import ModelInfo

@@ -4,9 +4,10 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, blocks, decision, driving, jobs, recovery, stage_panel, stage_tree
+from app import address, blocks, jobs
 from app.address import model_info
 from app.errors import one_line_errors, shown_as_one_line
+from app.pruning import decision, driving, recovery, stage_panel, stage_tree
 from engine.runs.store import Run, RunStatus, Stage
 
 _MOVING_STATES = ("queued", "running")

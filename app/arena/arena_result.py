@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from app import arena_reading, blocks, charts, jobs, rank_charts
-from app.arena_reading import Entry
-from app.criteria import short
+from app import blocks, charts, jobs, rank_charts
+from app.arena import arena_reading
+from app.arena.arena_reading import Entry
 from app.errors import one_line_errors
+from app.importance.criteria import short
 from app.style import palette
 from engine.evaluation.protocol import Protocol
 

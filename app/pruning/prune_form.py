@@ -4,7 +4,8 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import address, blocks, jobs, vote_table
+from app import address, blocks, jobs
+from app.pruning import vote_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo

@@ -2,8 +2,10 @@
 
 import streamlit as st
 
-from app import address, decision, driving, metrics_table, vote_table
+from app import address
+from app.comparing import metrics_table
 from app.errors import one_line_errors
+from app.pruning import decision, driving, vote_table
 from engine.runs.drive import path_to
 from engine.runs.store import Run, Stage
 from engine.training.config import FinetuneConfig

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import jobs, opening
+from app import jobs
 from app.errors import one_line_errors, show
+from app.opening import opening
 from engine.runs.store import Run, Stage
 
 _LAYOUTS = {

@@ -4,9 +4,9 @@ from typing import Any
 
 import streamlit as st
 
-from app import driving, vote_table
 from app.errors import one_line_errors
-from app.stage_tree import strip_of
+from app.pruning import driving, vote_table
+from app.pruning.stage_tree import strip_of
 from engine.pruning import vote
 from engine.runs.store import Run, Stage
 
