@@ -250,7 +250,7 @@ def test_sets_of_tensors(tmp_path, network):
                     state[name] = state[name].flatten()[:0]
         torch.save(state, tmp_path / "a.pt")
         attempt(load_model, tmp_path / "a.pt")
-    assert time.perf_counter() - started < 60
+    assert time.perf_counter() - started < 300  # a reader that hangs, not a slow machine
 
 
 @pytest.mark.parametrize("seed", range(4))

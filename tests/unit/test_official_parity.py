@@ -47,9 +47,12 @@ def relative(ours: torch.Tensor, reference: torch.Tensor) -> float:
         ("S/2", 12, False, 2),
         ("S/2", 28, True, 2),
         ("S/2", 28, False, 1),
+        ("S/2", 7, True, 1),
         ("B/4", 12, True, 2),
+        ("B/4", 28, True, 1),
         ("B/4", 7, False, 2),
-        ("XL/2", 7, True, 1),  # 180 million parameters
+        ("XL/2", 7, False, 1),
+        ("XL/2", 28, True, 1),  # all 675 million parameters
     ],
 )
 def test_forward_equals_the_official_model(preset, depth, learn_sigma, num):
