@@ -155,16 +155,18 @@ def _listing(ref: str, kind: str, place: Path) -> dict[str, int]:
 
 
 def _fetch(ref: str, name: str, kind: str, partial: Path, place: Path) -> Iterator[int]:
-    """Yields the bytes of ``name`` that have arrived, while a thread fetches it."""
+    """Yields the bytes of ``name`` that have arrived, while a thread fetches it; at least once."""
     from huggingface_hub import hf_hub_download
 
     def fetch() -> str:
         return hf_hub_download(ref, name, repo_type=kind, local_dir=partial)
 
     thread, answers = _started(lambda: _asking(fetch, ref, kind, place))
-    while thread.is_alive():
+    while True:
         thread.join(_SECONDS_BETWEEN_NEWS)
         yield _arrived(partial, name)
+        if not thread.is_alive():
+            break
     _answer(answers)
 
 

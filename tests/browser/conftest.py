@@ -40,6 +40,16 @@ class Server:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from _serve(tmp_path_factory)
+
+
+@pytest.fixture
+def fresh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that nobody has looked at yet."""
+    yield from _serve(tmp_path_factory)
+
+
+def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not bundled_model_names():
         without("no bundled models: build them with python assets/build.py")
     workspace = Workspace(tmp_path_factory.mktemp("browser") / "workspace")
@@ -49,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     environment = {**os.environ, "ENTPRUNER_WORKSPACE": str(workspace.root), "ENTPRUNER_DEVICE": "cpu"}
     command = [sys.executable, "-m", "streamlit", "run", "app/main.py", "--server.port", str(port)]
     started = time.monotonic()
-    log = tmp_path_factory.getbasetemp() / "server.log"
+    log = workspace.root.parent / "server.log"
     with open(log, "wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     url = f"http://localhost:{port}"
@@ -100,7 +110,7 @@ def open_tab(browser, server: Server):
         )
         tab = context.new_page()
         tab.set_default_timeout(60_000)
-        local = (server.url, server.url.replace("http", "ws", 1), "data:", "blob:")
+        local = ("http://localhost:", "ws://localhost:", "data:", "blob:")
         tab.on("request", lambda request: None if request.url.startswith(local) else outside.append(request.url))
         tab.on("websocket", lambda socket: None if socket.url.startswith(local) else outside.append(socket.url))
         tabs.append(tab)

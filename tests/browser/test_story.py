@@ -57,12 +57,18 @@ def set_number(tab, label: str, value: int) -> None:
     settle(tab)
 
 
+def test_the_first_page_is_there_soon(fresh_server, open_tab) -> None:
+    tab = open_tab()
+    tab.goto(fresh_server.url)
+    tab.get_by_role("heading", name="Which blocks can your diffusion model do without?").wait_for()
+    waited = time.monotonic() - fresh_server.started
+    assert waited < FIRST_PAGE_SECONDS, f"the first page took {waited:.1f} s from the start of the server"
+
+
 def test_the_story(open_tab, server: Server) -> None:
     tab = open_tab()
     tab.goto(server.url)
     tab.get_by_role("heading", name="Which blocks can your diffusion model do without?").wait_for()
-    waited = time.monotonic() - server.started
-    assert waited < FIRST_PAGE_SECONDS, f"the first page took {waited:.1f} s from the start of the server"
     shoot(tab, "1-start")
 
     tab.get_by_role("button", name="Show its blocks").first.click()
@@ -108,9 +114,8 @@ def test_two_tabs_see_the_same_run(open_tab, server: Server) -> None:
     first, second = open_tab(), open_tab(dark=True)
     for tab in (first, second):
         tab.goto(f"{server.url}/runs")
-        settle(tab)
-    assert "pruning" in first.inner_text("body") or first.get_by_test_id("stDataFrame").count() == 1
-    assert second.get_by_test_id("stDataFrame").count() == first.get_by_test_id("stDataFrame").count()
+        tab.get_by_test_id("stDataFrame").wait_for()  # both list what the story left
+        assert tab.get_by_test_id("stDataFrame").count() == 1
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "narrow"])
