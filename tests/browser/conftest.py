@@ -99,7 +99,7 @@ def browser():
 
 
 @pytest.fixture
-def open_tab(browser, server: Server):
+def open_tab(browser):
     """``open_tab(dark=True, width=390)``: a tab that notes every request which leaves this machine, and at the end
     proves that there was none and that no traceback is on screen."""
     tabs, outside = [], []
