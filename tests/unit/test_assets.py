@@ -22,12 +22,12 @@ def test_every_bundled_dataset_opens_and_names_its_classes():
     assert len(bundled.bundled_data("shapes").class_names) >= 10
 
 
-def test_the_manifest_holds_the_hash_of_every_weight_and_dataset():
+def test_the_manifest_holds_the_hash_of_every_weight_dataset_and_recording():
     files = json.loads((assets.ASSETS / "manifest.json").read_text())
     shipped = {
         p.relative_to(assets.ASSETS).as_posix()
-        for kind in ("npz", "safetensors")
-        for p in assets.ASSETS.rglob(f"*.{kind}")
+        for pattern in ("*.npz", "*.safetensors", "arena/*.json")
+        for p in assets.ASSETS.rglob(pattern)
     }
     assert files.keys() == shipped
     for name, expected in files.items():
