@@ -26,4 +26,4 @@ class Paused(EngineError):
 
 
 class TrainingDiverged(EngineError):
-    """The loss is no longer finite; the last good state is kept."""
+    """A model's numbers are no longer finite, found while it was trained or scored; the last good state is kept."""

@@ -1,7 +1,7 @@
-"""The arena: which criterion predicts the quality after recovery? (method.md's question, asked by experiment)
+"""The arena: which criterion, and which way of pruning, gives the best quality after recovery?
 
-Each entrant names the blocks it would drop; each such set is dropped, recovered with the same budget and measured,
-once per seed. Sets that several entrants agree on are computed once.
+Each entrant names the blocks it would drop, or prunes in stages; each gets the same recovery and is measured, once per
+seed. Sets that several entrants agree on are computed once.
 """
 
 from collections.abc import Iterator
@@ -9,103 +9,139 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from engine.arena.config import CED_ENTRANTS, ArenaConfig
+from engine.arena.bout import Bout, hold_bout, key_of
+from engine.arena.config import ArenaConfig
+from engine.arena.entrants import ENTRANTS
 from engine.arena.result import arena_result
 from engine.data.dataset import Data
-from engine.data.latents import encoded
-from engine.evaluation.evaluate import evaluate
+from engine.data.latents import Examples, encoding_examples
+from engine.importance.ced import compute_ced
 from engine.importance.config import CRITERIA, CriteriaConfig
 from engine.importance.criteria import compute_criteria
-from engine.models.dit import DiT
 from engine.models.model import Model
-from engine.pruning.surgery import keep_blocks, with_classes_of
-from engine.training.config import FinetuneConfig
+from engine.pruning.surgery import keep_blocks, recovered, with_classes_of
+from engine.steps import result_of
+from engine.training.config import check_batch
 from engine.training.finetune import Trainer, finetune
-
-_LOSS_SAMPLES = 1024
-_LOSS_TIMESTEPS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """``of[entrant]``: importance of each block; ``dropped[entrant]``: the blocks it would drop, ascending."""
+    """``of[entrant]``: importance of each block, where there is one that adds up over blocks; ``dropped[entrant]``: the
+    blocks it would drop at once, ascending."""
 
     of: dict[str, list[float]]
     dropped: dict[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bout:
-    """One set of blocks, dropped and recovered with one seed. ``dropped`` empty: the intact model, same budget."""
+class Known:
+    """What an interrupted arena goes on from, as far as it got."""
 
-    dropped: tuple[int, ...]
-    seed: int
-    fid: float
-    kid: float
-    accuracy: float | None  # None where the features don't know the classes
-    loss: float  # mean training loss over a fixed grid of timesteps, on the data
+    start: Model | None = None  # the intact model, adapted
+    scores: Scores | None = None
+    bouts: tuple[Bout, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ArenaProgress:
+    phase: str  # "adapting", "scoring" or "recovering"
     done: float  # bouts, the one under way counted by its steps
     total: int
     message: str
-    bouts: list[Bout]
-    result: dict | None  # as far as it is known
+    known: Known
+    result: dict | None  # after each bout, as far as it is known
 
 
 def run_arena(
-    model: Model,
-    data: Data,
-    config: ArenaConfig,
-    *,
-    scores: Scores | None = None,
-    done: list[Bout] | None = None,
-    cache: Path | None = None,
+    model: Model, data: Data, config: ArenaConfig, *, known: Known | None = None, cache: Path | None = None
 ) -> Iterator[ArenaProgress]:
-    """Yields progress; the last item's ``result`` is whole. ``scores`` and ``done`` are what an earlier, interrupted
-    arena knew already. Raises InputError before anything runs where the model hasn't enough blocks."""
+    """Yields progress; the last item's ``result`` is whole. ``known`` is what an earlier, interrupted arena knew
+    already. Raises InputError before anything runs where the model hasn't enough blocks."""
     config.check_against(model.config.depth)
-    start = with_classes_of(model, data, seed=config.finetune.seed)
-    scores = scores or score_entrants(model, data, config)
-    latents, labels = encoded(start, data, cache=cache), torch.from_numpy(data.labels)
-    bouts = list(done or [])
-    known = {(bout.dropped, bout.seed) for bout in bouts}
-    sets = [(), *dict.fromkeys(scores.dropped.values())]
-    total = len(sets) * config.num_seeds
-    for seed in range(config.num_seeds):  # a whole round first: an early look compares like with like
-        for dropped in sets:
-            if (dropped, seed) in known:
+    check_batch(config.finetune, len(data))
+    known = known or Known()
+    examples = result_of(encoding_examples(model, data, cache=cache))
+    if known.start is None:
+        known = replace(known, start=(yield from _adapted(model, data, config, examples)))
+        yield _progress("adapting", "the intact model is ready", known)
+    if known.scores is None:
+        yield _progress("scoring", "scoring the blocks by every criterion", known)
+        known = replace(known, scores=score_entrants(known.start, data, config, cache=cache))
+    bouts = list(known.bouts)
+    plan = _plan(config, known.scores)
+    held = {bout.key for bout in bouts}
+    for strategy, dropped, seed in plan:
+        if key_of(strategy, dropped, seed) in held:
+            continue
+        for item in hold_bout(
+            known.start, data, config, strategy=strategy, dropped=dropped, seed=seed, examples=examples, cache=cache
+        ):
+            if isinstance(item, Bout):
+                bouts.append(item)
                 continue
-            for step in _recover(start, dropped, seed, config.finetune, latents, labels):
-                if isinstance(step, Model):
-                    bouts.append(_measure(step, data, dropped, seed, config, latents, labels, cache))
-                else:
-                    share = 0.8 * step / max(1, config.finetune.num_steps)
-                    message = (
-                        f"without {list(dropped)}, seed {seed}: step {step}" if dropped else f"intact: step {step}"
-                    )
-                    yield ArenaProgress(done=len(bouts) + share, total=total, message=message, bouts=bouts, result=None)
-            message = f"{len(bouts)} of {total} recovered and measured"
-            result = arena_result(config, asdict(scores), [asdict(bout) for bout in bouts])
-            yield ArenaProgress(done=len(bouts), total=total, message=message, bouts=bouts, result=result)
+            share = 0.8 * item.done / max(1, item.total)
+            message = f"{_words(strategy, dropped)}, seed {seed}: step {item.done}"
+            yield _progress("recovering", message, known, done=len(bouts) + share, total=len(plan))
+        known = replace(known, bouts=tuple(bouts))
+        result = arena_result(config, asdict(known.scores), [asdict(bout) for bout in bouts])
+        message = f"{len(bouts)} of {len(plan)} recovered and measured"
+        yield _progress("recovering", message, known, done=len(bouts), total=len(plan), result=result)
 
 
-def score_entrants(model: Model, data: Data, config: ArenaConfig) -> Scores:
+def _plan(config: ArenaConfig, scores: Scores) -> list[tuple[str, tuple[int, ...], int]]:
+    """(strategy, blocks to drop at once, seed): a whole round first, so that an early look compares like with like."""
+    strategies = [name for name in config.entrants if ENTRANTS[name].progressive]
+    sets = [(), *dict.fromkeys(scores.dropped.values())]
+    one_round = [("", blocks) for blocks in sets] + [(name, ()) for name in strategies]
+    return [(*entry, seed) for seed in range(config.num_seeds) for entry in one_round]
+
+
+def _words(strategy: str, dropped: tuple[int, ...]) -> str:
+    if strategy:
+        return strategy
+    return f"without {', '.join(map(str, dropped))}" if dropped else "intact"
+
+
+def _progress(
+    phase: str, message: str, known: Known, *, done: float = 0.0, total: int = 1, result: dict | None = None
+) -> ArenaProgress:
+    return ArenaProgress(phase=phase, done=done, total=total, message=message, known=known, result=result)
+
+
+def _adapted(model: Model, data: Data, config: ArenaConfig, examples: Examples) -> Iterator[ArenaProgress]:
+    """The model with the data's classes, trained on it for ``adapt_steps``: where everybody starts."""
+    start = with_classes_of(model, data, seed=config.finetune.seed)
+    if not config.adapt_steps:
+        return start
+    recovery = replace(config.finetune, num_steps=config.adapt_steps)
+    copy = keep_blocks(start, list(range(start.config.depth)))
+    trainer = Trainer(copy.network, start.process, **examples._asdict(), config=recovery)
+    for step in finetune(trainer):
+        message = f"the intact model learns {data.name}: step {step.step} of {recovery.num_steps}"
+        yield _progress("adapting", message, Known(), done=step.step / recovery.num_steps)
+    return recovered(copy, trainer, change=f"adapted {recovery}")
+
+
+def score_entrants(model: Model, data: Data, config: ArenaConfig, *, cache: Path | None = None) -> Scores:
     """Every entrant's scores, computed once on the same samples, and the sets that follow from them."""
-    criteria = CriteriaConfig(
-        criteria=tuple(name for name in config.entrants if name in CRITERIA),
-        variables=tuple(variable for name, variable in CED_ENTRANTS.items() if name in config.entrants),
-        samples=min(config.samples, len(data)),
-        timesteps=config.timesteps,
-        seed=config.seed,
-    )
-    found = compute_criteria(model, data, criteria).criteria
-    of = {name: found[name].scores for name in config.entrants if name in found}
-    dropped = {name: _lowest(values, config.num_dropped) for name, values in of.items()}
+    sampling = dict(samples=min(config.samples, len(data)), timesteps=config.timesteps, seed=config.seed)
+    of: dict[str, list[float]] = {}
+    dropped: dict[str, tuple[int, ...]] = {}
+    criteria = tuple(name for name in config.entrants if name in CRITERIA)
+    if criteria:
+        found = compute_criteria(model, data, CriteriaConfig(criteria=criteria, variables=(), **sampling)).criteria
+        of |= {name: found[name].scores for name in criteria}
+    for name in config.entrants:
+        entrant = ENTRANTS[name]
+        if entrant.progressive or name in of:
+            continue
+        ced = compute_ced(model, data, entrant.scoring(config.num_dropped, **sampling), cache=cache)
+        dropped[name] = tuple(sorted(ced.order[: config.num_dropped]))
+        if not entrant.greedy:  # joint scores don't add up over blocks
+            of[name] = ced.ced
+    dropped |= {name: _lowest(of[name], config.num_dropped) for name in criteria}
     rng = np.random.default_rng(config.seed)
     for index in range(config.num_random):
         chosen = rng.choice(model.config.depth, config.num_dropped, replace=False)
@@ -115,70 +151,3 @@ def score_entrants(model: Model, data: Data, config: ArenaConfig) -> Scores:
 
 def _lowest(values: list[float], num: int) -> tuple[int, ...]:
     return tuple(sorted(np.argsort(values, kind="stable")[:num].tolist()))
-
-
-def _recover(
-    model: Model,
-    dropped: tuple[int, ...],
-    seed: int,
-    config: FinetuneConfig,
-    latents: torch.Tensor,
-    labels: torch.Tensor,
-) -> Iterator[int | Model]:
-    """Yields steps done, then the recovered model with averaged weights."""
-    kept = [block for block in range(model.config.depth) if block not in dropped]
-    pruned = keep_blocks(model, kept)
-    trainer = Trainer(
-        pruned.network,
-        model.process,
-        latents=latents,
-        labels=labels,
-        config=replace(config, seed=config.seed + seed),
-    )
-    for step in finetune(trainer):
-        yield step.step
-    network = DiT.holding(pruned.config, trainer.ema_state_dict()).eval().requires_grad_(False)
-    recovered = pruned.with_network(network, change=f"recovered {seed} {config}")
-    yield replace(recovered, labels_trained=True)
-
-
-def _measure(
-    model: Model,
-    data: Data,
-    dropped: tuple[int, ...],
-    seed: int,
-    config: ArenaConfig,
-    latents: torch.Tensor,
-    labels: torch.Tensor,
-    cache: Path | None,
-) -> Bout:
-    protocol = replace(config.protocol, seed=config.protocol.seed + seed * 1_000_003)
-    found = evaluate(model, data, protocol, cache=cache, num_bootstrap=2)  # the spread of interest is over seeds
-    return Bout(
-        dropped=dropped,
-        seed=seed,
-        fid=found.fid.value,
-        kid=found.kid.value,
-        accuracy=found.class_accuracy.value if found.class_accuracy else None,
-        loss=mean_loss(model, latents, labels, seed=config.seed),
-    )
-
-
-@torch.inference_mode()
-def mean_loss(model: Model, latents: torch.Tensor, labels: torch.Tensor, *, seed: int) -> float:
-    """Squared error of the prediction (without a variance term) over a grid of timesteps, the same samples and noise
-    for every model that is asked with the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randperm(len(latents), generator=generator)[:_LOSS_SAMPLES]
-    x0, y = latents[chosen], labels[chosen]
-    losses = []
-    for t in model.process.timestep_grid(_LOSS_TIMESTEPS).tolist():
-        eps = torch.randn(x0.shape, generator=generator)
-        times = torch.full((len(x0),), t)
-        target = model.process.target(x0, times, eps)
-        x_t = model.process.noise(x0, times, eps)
-        for part in torch.arange(len(x0)).split(256):
-            inputs = (value[part].to(model.device) for value in (x_t, times, y))
-            predicted = model.network(*inputs)[:, : x0.shape[1]].cpu()
-            losses.append((predicted - target[part]).square().flatten(1).mean(1))
-    return torch.cat(losses).double().mean().item()

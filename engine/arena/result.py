@@ -18,35 +18,66 @@ MEASURES = ("fid", "loss")
 def arena_result(config: ArenaConfig, scores: dict[str, Any], bouts: list[dict[str, Any]]) -> dict[str, Any]:
     """``scores``: {"of": {entrant: [score per block]}, "dropped": {entrant: blocks}}; ``bouts``: see ``Bout``.
 
-    ``table``: one row per entrant and one for the intact model, best FID first. ``foresight``: for each criterion
-    Spearman's correlation, over all sets that were tried, between the sum of its scores of the dropped blocks and what
-    came out; its interval is a bootstrap over the sets. 1 would be a criterion that always knew.
+    ``table``: one row per entrant and one for the intact model, best FID first. ``chance``: all random sets together,
+    mean over sets with an interval over sets. ``against_intact``: each entrant's FID over the intact model's, seed by
+    seed. ``foresight``: for each criterion Spearman's correlation, over all sets that were dropped at once, between the
+    sum of its scores of the dropped blocks and what came out; its interval is a bootstrap over the sets. 1 would be a
+    criterion that always knew.
     """
     outcomes: dict[tuple, list[dict]] = {}
+    staged: dict[str, list[dict]] = {}
     for bout in bouts:
-        outcomes.setdefault(tuple(bout["dropped"]), []).append(bout)
-    rows = [_row("intact, same budget", (), outcomes.get((), []), "intact")]
+        if bout.get("strategy"):
+            staged.setdefault(bout["strategy"], []).append(bout)
+        else:
+            outcomes.setdefault(tuple(bout["dropped"]), []).append(bout)
+    intact = {bout["seed"]: bout for bout in outcomes.get((), [])}
+    rows = [_row("intact, same budget", (), outcomes.get((), []), "intact", intact)]
     for name, dropped in scores["dropped"].items():
         kind = "chance" if name.startswith("random ") else "criterion"
-        rows.append(_row(name, tuple(dropped), outcomes.get(tuple(dropped), []), kind))
+        rows.append(_row(name, tuple(dropped), outcomes.get(tuple(dropped), []), kind, intact))
+    rows += [_row(name, _most_common(held), held, "progressive", intact) for name, held in staged.items()]
     measured = [row for row in rows if row["fid"]]
     return {
         "num_dropped": config.num_dropped,
         "num_seeds": config.num_seeds,
         "confidence": CONFIDENCE,
         "table": sorted(measured, key=lambda row: row["fid"]["mean"]),
+        "chance": _chance([row for row in measured if row["kind"] == "chance"]),
         "foresight": {name: _foresight(values, outcomes) for name, values in scores["of"].items()},
         "num_sets": len([blocks for blocks in outcomes if blocks]),
     }
 
 
-def _row(name: str, dropped: tuple, bouts: list[dict], kind: str) -> dict[str, Any]:
+def _most_common(bouts: list[dict]) -> tuple[int, ...]:
+    """Of the sets that a strategy came to, which may differ from seed to seed; the first of several as common."""
+    sets = [tuple(bout["dropped"]) for bout in bouts]
+    return max(sets, key=sets.count)
+
+
+def _chance(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """None where no random set was measured. Sets that were drawn twice count once."""
+    sets = {tuple(row["dropped"]): row for row in rows}
+    if not sets:
+        return None
+    measures = {
+        measure: _mean_with_interval([row[measure]["mean"] for row in sets.values()]) for measure in ("fid", "loss")
+    }
+    return {"num_sets": len(sets), **measures}
+
+
+def _row(name: str, dropped: tuple, bouts: list[dict], kind: str, intact: dict[int, dict]) -> dict[str, Any]:
     row: dict[str, Any] = {"entrant": name, "kind": kind, "dropped": list(dropped), "num_seeds": len(bouts)}
+    row["num_sets"] = len({tuple(bout["dropped"]) for bout in bouts})
     for measure in ("fid", "kid", "loss", "accuracy"):
         values = [bout[measure] for bout in bouts if bout[measure] is not None]
         row[measure] = _mean_with_interval(values) if values else None
     if row["accuracy"] and row["accuracy"]["low"] is not None:  # a share
         row["accuracy"] |= {"low": max(0.0, row["accuracy"]["low"]), "high": min(1.0, row["accuracy"]["high"])}
+    ratios = [bout["fid"] / intact[bout["seed"]]["fid"] for bout in bouts if bout["seed"] in intact]
+    row["against_intact"] = _mean_with_interval(ratios) if ratios and kind != "intact" else None
+    macs = [bout["train_macs"] for bout in bouts if bout.get("train_macs") is not None]
+    row["train_macs"] = float(np.mean(macs)) if macs else None
     return row
 
 

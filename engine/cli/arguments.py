@@ -12,6 +12,7 @@ from engine.runs.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from engine.data.dataset import Data
+    from engine.models.bundled import ModelInfo
     from engine.models.model import Model
 
 
@@ -29,6 +30,13 @@ def model_of(args: argparse.Namespace) -> "Model":
     for note in model.notes:
         tell(f"note: {note}")
     return model
+
+
+def info_of(args: argparse.Namespace) -> "ModelInfo":
+    """What the model is, without its weights."""
+    from engine.models.checkpoints import find_model
+
+    return find_model(args.model, workspace=Path(args.workspace) if args.workspace else None)
 
 
 def data_of(args: argparse.Namespace) -> "Data":

@@ -21,6 +21,7 @@ def ced_command(args: argparse.Namespace) -> None:
         order=args.order,
         method=args.method,
         num_candidates=args.num_candidates,
+        weighting=args.weighting,
     )
     model, data = model_of(args), data_of(args)
     cache = None if args.no_cache else workspace_of(args).cache

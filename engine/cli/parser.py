@@ -3,11 +3,21 @@
 import argparse
 from collections.abc import Callable
 
+from engine.arena.config import ArenaConfig
 from engine.cli import importance, models, runs
 from engine.evaluation.protocol import Protocol
-from engine.importance.config import CONDITIONS, ESTIMATORS, GRANULARITIES, METHODS, ORDERS, VARIABLES, CedConfig
+from engine.importance.config import (
+    CONDITIONS,
+    ESTIMATORS,
+    GRANULARITIES,
+    METHODS,
+    ORDERS,
+    VARIABLES,
+    WEIGHTINGS,
+    CedConfig,
+)
 from engine.pruning.config import PruneConfig
-from engine.training.config import FinetuneConfig
+from engine.training.config import SCHEDULES, FinetuneConfig
 
 _ABOUT = (
     "EntPruner Studio's engine: which blocks of a diffusion transformer a dataset needs, and life without the rest."
@@ -43,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     _reading(sub)
     sub.add_argument("--order", default=CedConfig.order, choices=ORDERS, help="greedy: score again after each removal")
     sub.add_argument("--method", default=CedConfig.method, choices=METHODS)
+    sub.add_argument("--weighting", default=CedConfig.weighting, choices=WEIGHTINGS, help="of the noise levels")
     sub.add_argument("--num-candidates", type=int, help="rows that racing looks for, or greedy removes")
     sub.add_argument("--no-cache", action="store_true", help="compute again even if the answer is known")
     sub = add("criteria", importance.criteria_command, "CED beside the other criteria", "model", "data")
@@ -61,32 +72,42 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--weights", help="of the vote's cost, NTK and ZiCo, as in 1,0.5,0.5")
     sub.add_argument("--recovery-shares", default=PruneConfig.recovery_shares, help="even or last-heavy")
     sub.add_argument("--step", action="store_true", help="stop at each decision; go on with: engine run RUN")
-    sub.add_argument("--stages", type=int, default=PruneConfig.num_stages)
+    sub.add_argument("--stages", type=int, help=f"default: {PruneConfig.num_stages}, fewer where fewer blocks go")
+    sub.add_argument("--num-proxy-samples", type=int, default=PruneConfig.num_proxy_samples, help="of NTK and ZiCo")
     sub.add_argument("--drop", help="or these blocks at once, as in 3,7")
+    sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
     sub.add_argument("--steps-per-stage", type=int, default=FinetuneConfig.num_steps)
     sub.add_argument("--batch-size", type=int, default=FinetuneConfig.batch_size)
-    sub.add_argument("--learning-rate", type=float, default=FinetuneConfig.learning_rate)
+    sub.add_argument("--learning-rate", type=float, help="default: what is usual for a model of this size")
+    sub.add_argument("--schedule", choices=SCHEDULES, help="default: the usual one beside the usual learning rate")
     sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)
     sub.add_argument("--run", help="run folder to make (default: a new one in the workspace)")
-    sub = add("arena", runs.arena_command, "which criterion predicts the quality after recovery?", "model", "data")
+    sub = add("arena", runs.arena_command, "what gives the best quality after recovery?", "model", "data")
     _output(sub)
     _sampling(sub)
-    sub.set_defaults(cfg_scale=1.0)  # guidance hides what a set cost
-    sub.add_argument("--num-dropped", type=int, default=6)
-    sub.add_argument("--seeds", type=int, default=3)
-    sub.add_argument("--entrants", help="criteria that take part, with commas (default: all)")
-    sub.add_argument("--num-random", type=int, default=5, help="random sets that take part")
-    sub.add_argument("--steps", type=int, default=FinetuneConfig.num_steps, help="of recovery, for every entrant")
-    sub.add_argument("--batch-size", type=int, default=FinetuneConfig.batch_size)
-    sub.add_argument("--learning-rate", type=float, default=5e-4)
-    sub = add("sample", models.sample_command, "draw images into an .npz (arr_0, labels, seeds)", "model")
+    usual = ArenaConfig()
+    sub.set_defaults(cfg_scale=usual.protocol.cfg_scale, num=usual.protocol.num_images)
+    sub.add_argument("--num-dropped", type=int, default=usual.num_dropped)
+    sub.add_argument("--seeds", type=int, default=usual.num_seeds)
+    sub.add_argument("--entrants", help="who takes part, with commas (default: all)")
+    sub.add_argument("--num-random", type=int, default=usual.num_random, help="random sets that take part")
+    sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
+    sub.add_argument("--steps", type=int, default=usual.finetune.num_steps, help="of recovery, for every entrant")
+    sub.add_argument("--batch-size", type=int, default=usual.finetune.batch_size)
+    sub.add_argument("--learning-rate", type=float, default=usual.finetune.learning_rate)
+    sub.add_argument("--distill-weight", type=float, default=0.0)
+    sub.add_argument("--run", help="run folder to make, or to go on with (default: a new one in the workspace)")
+    sub = add("sample", models.sample_command, "draw images into an .npz or a folder of PNG files", "model")
     _sampling(sub)
     sub.add_argument("--classes", help="as in 0,1; default: all in turn")
-    sub.add_argument("--out", help="default: samples.npz")
+    sub.add_argument("--out", help="FILE.npz (arr_0, labels, seeds) or FOLDER; the same command again goes on with it")
+    sub.add_argument("--flat", action="store_true", help="a folder's files side by side, not in folders of classes")
+    sub.add_argument("--yes", action="store_true", help="even if it takes hours")
     sub = add("evaluate", runs.evaluate_command, "fidelity and efficiency of a model on a dataset", "model", "data")
     _output(sub)
     _sampling(sub)
-    sub.add_argument("--features", default="demo-cnn")
+    sub.add_argument("--features", default=Protocol.features, help="demo-cnn, or from the net: inception, dinov2, clip")
+    sub.add_argument("--features-weights", help="file with their weights, or its folder; a copy stays in the workspace")
     sub = add("benchmark", models.benchmark_command, "parameters, MACs, latency, throughput", "model")
     _output(sub)
     sub.add_argument("--batch-size", type=int, default=8)
@@ -95,7 +116,8 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, help="folder to make (official: may also be a .pt file)")
     sub = add("report", runs.report_command, "one HTML file about a run", "run")
     sub.add_argument("--out", help="default: <run>.html")
-    add("run", runs.run_command, "do the work of a run folder, or go on with it", "run")
+    sub = add("run", runs.run_command, "do the work of a run folder, or go on with it", "run")
+    sub.add_argument("--learning-rate", type=float, help="from now on, where a pruning run goes on")
     sub = add("worker", runs.worker_command, "serve the queue of a workspace")
     sub.add_argument("--idle-exit", type=float, help="seconds without a request after which the worker ends")
     sub = add("demo", runs.demo_command, "the whole story in a few minutes, without a browser")
@@ -126,7 +148,7 @@ def _reading(sub: argparse.ArgumentParser) -> None:
 
 def _sampling(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--num", type=int, default=Protocol.num_images, help="images")
-    sub.add_argument("--sampler", default="", help="ddim, ddpm, dpm++ (DiT); euler, heun (SiT)")
+    sub.add_argument("--sampler", default="", help="ddim, ddpm, dpm++ (DiT); euler, heun, dopri5, sde (SiT)")
     sub.add_argument("--num-steps", type=int, default=Protocol.num_steps, help="sampling steps")
     sub.add_argument("--cfg-scale", type=float, default=Protocol.cfg_scale)
     sub.add_argument("--guide-all-channels", action="store_true", help="not three of them, as the official code does")

@@ -2,45 +2,46 @@
 
 import argparse
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import model_params, numbers, protocol_of, run_named, workspace_of, workspace_of_run
+from engine.cli.arguments import info_of, model_params, numbers, protocol_of, run_named, workspace_of, workspace_of_run
 from engine.cli.output import give, tell
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
-from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig
+from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig, usual_stages
+from engine.runs.drive import read_drive, write_drive
+from engine.runs.progress import config_from
 from engine.runs.store import Run, create_run
 from engine.runs.workspace import Workspace, read_json
-from engine.training.config import FinetuneConfig
+from engine.training.config import FinetuneConfig, usual_recovery
 
 
 def prune_command(args: argparse.Namespace) -> None:
-    drop = tuple(numbers(args.drop)) if args.drop else ()
     prune = PruneConfig(
-        drop=drop,
+        drop=tuple(numbers(args.drop)) if args.drop else (),
         target_depth=args.target_depth,
         target_speedup=args.target_speedup,
-        num_stages=args.stages,
+        num_stages=PruneConfig.num_stages if args.stages is None else args.stages,
         max_per_stage=args.max_per_stage,
+        num_proxy_samples=args.num_proxy_samples,
         recovery_shares=args.recovery_shares,
         weights=_weights(args.weights),
+        adapt_steps=args.adapt_steps,
     )
-    recovery = FinetuneConfig(
-        num_steps=args.steps_per_stage,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        distill_weight=args.distill_weight,
-        seed=args.seed,
-    )
+    info = info_of(args)
+    if args.stages is None:
+        stages = usual_stages(info.depth, target_depth=prune.target_depth, target_speedup=prune.target_speedup)
+        prune = replace(prune, num_stages=stages)
+    prune.check_against(info.depth)
     params = {
         **model_params(args),
         "data": args.data,
         **asdict(prune),
         "step": args.step,
-        "finetune": asdict(recovery),
+        "finetune": asdict(_recovery(args, info.num_parameters)),
         "protocol": asdict(protocol_of(args)),
         "ced": asdict(
             CedConfig(variable=args.variable, samples=args.samples, timesteps=args.timesteps, seed=args.seed)
@@ -50,6 +51,20 @@ def prune_command(args: argparse.Namespace) -> None:
     _execute(run, workspace_of_run(run, args), args.device)
     summary = _summary(run)
     give(args, summary, _summary_table(summary))
+
+
+def _recovery(args: argparse.Namespace, num_parameters: int | None) -> FinetuneConfig:
+    """As is usual for a model of this size, unless a learning rate was said: that comes with a constant schedule."""
+    said = {
+        "num_steps": args.steps_per_stage,
+        "batch_size": args.batch_size,
+        "distill_weight": args.distill_weight,
+        "seed": args.seed,
+        **({"schedule": args.schedule} if args.schedule else {}),
+    }
+    if args.learning_rate is None:
+        return usual_recovery(num_parameters, **said)
+    return FinetuneConfig(learning_rate=args.learning_rate, **said)
 
 
 def _weights(text: str | None) -> dict[str, float]:
@@ -63,41 +78,80 @@ def _weights(text: str | None) -> dict[str, float]:
 
 
 def arena_command(args: argparse.Namespace) -> None:
-    from engine.arena.config import DEFAULT_ENTRANTS, ArenaConfig
+    from engine.arena.config import ArenaConfig
+    from engine.arena.entrants import ENTRANTS
 
-    recovery = FinetuneConfig(
-        num_steps=args.steps, batch_size=args.batch_size, learning_rate=args.learning_rate, seed=args.seed
+    usual = ArenaConfig().finetune
+    recovery = replace(
+        usual,
+        num_steps=args.steps,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        distill_weight=args.distill_weight,
+        seed=args.seed,
     )
     config = ArenaConfig(
         num_dropped=args.num_dropped,
         num_seeds=args.seeds,
         num_random=args.num_random,
-        entrants=tuple(args.entrants.split(",")) if args.entrants else DEFAULT_ENTRANTS,
+        entrants=tuple(args.entrants.split(",")) if args.entrants else tuple(ENTRANTS),
+        adapt_steps=args.adapt_steps,
         finetune=recovery,
         protocol=protocol_of(args),
     )
     workspace = workspace_of(args)
     params = {**model_params(args), "data": args.data, "config": asdict(config)}
-    run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params)
+    folder = Path(args.run).absolute() if args.run else None
+    if folder and folder.exists():
+        run = run_named(args.run, args)
+    else:
+        run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params, path=folder)
     _execute(run, workspace, args.device)
     found = read_json(run.path / "arena.json")
-    lines = [f"{'entrant':24}{'FID (' + config.protocol.features + ')':>16}   90 % interval over seeds   loss"]
-    for row in found["result"]["table"]:
-        fid, loss = row["fid"], row["loss"]
+    give(args, found, _arena_table(found["result"], config.protocol, run))
+
+
+def _arena_table(result: dict[str, Any], protocol: Protocol, run: Run) -> str:
+    lines = [f"{'entrant':24}{'FID (' + protocol.features + ')':>16}   90 % interval over seeds   loss    of intact"]
+    for row in result["table"]:
+        fid, loss, ratio = row["fid"], row["loss"], row["against_intact"]
         spread = "one seed" if fid["low"] is None else f"[{fid['low']:.4g}, {fid['high']:.4g}]"
-        lines.append(f"{row['entrant']:24}{fid['mean']:16.4g}   {spread:24}   {loss['mean']:.4g}")
-    give(args, found, "\n".join([*lines, config.protocol.label(), f"run folder: {run.path}"]))
+        share = f"{ratio['mean']:.2f}×" if ratio else ""
+        lines.append(f"{row['entrant']:24}{fid['mean']:16.4g}   {spread:24}   {loss['mean']:.4g}  {share}")
+    if result["chance"]:
+        lines.append(f"all {result['chance']['num_sets']} random sets: {result['chance']['fid']['mean']:.4g}")
+    return "\n".join([*lines, protocol.label(), f"run folder: {run.path}"])
 
 
 def evaluate_command(args: argparse.Namespace) -> None:
     params = {**model_params(args), "data": args.data, "protocol": asdict(protocol_of(args))}
     workspace = workspace_of(args)
+    _have_features(args, workspace)
     run = create_run(workspace, kind="evaluate", title=f"{args.model} on {args.data}", params=params)
     _execute(run, workspace, args.device)
     metrics = run.stage(0).metrics()
     assert metrics is not None
-    lines = [f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]" for name, v in metrics["fidelity"].items()]
+    lines = []
+    for name, v in metrics["fidelity"].items():
+        floor = metrics["noise_floor"].get(name)
+        beside = f"   noise floor {floor['value']:.4g}" if floor else ""
+        lines.append(f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]{beside}")
+    lines += [f"note: {warning}" for warning in metrics["warnings"]]
     give(args, metrics, "\n".join([*lines, protocol_of(args).label()]))
+
+
+def _have_features(args: argparse.Namespace, workspace: Workspace) -> None:
+    """Weights are looked for, checked and downloaded before anything is drawn."""
+    from engine.evaluation.weights import fetch_weights, find_weights, keep_weights, needs_weights
+
+    if args.features_weights:
+        keep_weights(args.features, Path(args.features_weights), workspace=workspace.root)
+    elif needs_weights(args.features) and find_weights(args.features, workspace=workspace.root) is None:
+        told = 0.0
+        for step in fetch_weights(args.features, workspace=workspace.root):
+            if step.folder or time.monotonic() - told > 5:
+                tell(f"{100 * step.done / step.total:3.0f} %  downloading {step.file}: {step.done / 1e6:,.0f} MB")
+                told = time.monotonic()
 
 
 def report_command(args: argparse.Namespace) -> None:
@@ -111,7 +165,19 @@ def report_command(args: argparse.Namespace) -> None:
 
 def run_command(args: argparse.Namespace) -> None:
     run = run_named(args.run, args)
+    if args.learning_rate is not None:
+        _change_learning_rate(run, args.learning_rate)
     _execute(run, workspace_of_run(run, args), args.device)
+
+
+def _change_learning_rate(run: Run, learning_rate: float) -> None:
+    """Of a pruning run, from where it goes on: after a loss that wasn't finite, say."""
+    if run.kind != "prune":
+        raise InputError(f"run {run.id} is of kind {run.kind!r}; only a pruning run's learning rate can be changed")
+    drive = read_drive(run)
+    finetune = {**run.params.get("finetune", {}), **drive.changes.get("finetune", {}), "learning_rate": learning_rate}
+    config_from(FinetuneConfig, finetune)  # refused now, not once the run has begun
+    write_drive(run, replace(drive, changes={**drive.changes, "finetune": finetune}))
 
 
 def worker_command(args: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.data.dataset import Data
+from engine.steps import result_of
 
 if TYPE_CHECKING:
     from engine.data.scan import OpenProgress
@@ -15,8 +16,6 @@ def load_data(ref: str | Path, *, workspace: Path | None = None) -> Data:
 
     Raises InputError where ``ref`` names nothing, AssetError where what it names can't be read.
     """
-    from engine.data.scan import result_of
-
     return result_of(opening_data(ref, workspace=workspace))
 
 

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from engine.data.dataset import Data, hash_of
 from engine.errors import AssetError
 from engine.models.model import Model
 from engine.runs.workspace import sync_folder, writing
+from engine.steps import result_of
 
 _CHUNK = 256  # pictures at a time; a multiple of what the autoencoder takes, so that the chunks don't show in the bits
 _SMALL = 64 * 2**20  # bytes up to which a file is read into memory
@@ -35,12 +37,7 @@ def encoded(model: Model, data: Data, *, cache: Path | None = None, mirrored: bo
     Raises InputError where they don't fit the network, AssetError where a picture can't be read, WorkspaceError where
     the cache can't be written.
     """
-    steps = encoding(model, data, cache=cache, mirrored=mirrored)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
+    return result_of(encoding(model, data, cache=cache, mirrored=mirrored))
 
 
 def encoding(
@@ -66,6 +63,25 @@ def encoding(
     if found is None:
         raise AssetError(f"{file} was written and can't be read back; check the disk and run again")
     return found
+
+
+class Examples(NamedTuple):
+    """What a recovery trains on, under the names that a Trainer takes; ``flipped`` where mirrored copies count too."""
+
+    latents: torch.Tensor  # (N, C, h, w)
+    flipped: torch.Tensor | None
+    labels: torch.Tensor  # (N,)
+
+
+def encoding_examples(model: Model, data: Data, *, cache: Path | None = None) -> Iterator[EncodeProgress]:
+    """Yields progress, returns the Examples of ``data``. Latents that came ready-made have no mirrored copies."""
+    latents = yield from encoding(model, data, cache=cache)
+    flipped = (
+        (yield from encoding(model, data, cache=cache, mirrored=True))
+        if data.flip and data.images is not None
+        else None
+    )
+    return Examples(latents, flipped, torch.from_numpy(data.labels))
 
 
 @dataclass(frozen=True)

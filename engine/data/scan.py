@@ -156,15 +156,6 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace").replace("\n", "␤")
 
 
-def result_of(steps: Iterator[OpenProgress]):
-    """Runs ``steps`` to the end for what they return."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            return stop.value
-
-
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while chunk := list(islice(iterator, size)):

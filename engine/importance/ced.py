@@ -2,7 +2,7 @@
 when a block contributes nothing, everything else (x0 or starting noise, class, t, ε) staying the same.
 
     ΔH[i, t] = H(X_t without block i) − H(X_t)     > 0 towards noise, < 0 towards collapse
-    CED[i]   = mean over columns of |ΔH[i, t]|     small = safe to remove
+    CED[i]   = mean over columns of |ΔH[i, t]|     small = safe to remove; weighted where ``weighting`` says so
 
 What X is isn't public; ``config.VARIABLES`` names our readings. For ``samples`` the last column decides alone.
 """
@@ -13,11 +13,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from engine.data.dataset import Data
-from engine.importance.ced_result import CedColumn, CedResult, CedTable
+from engine.importance.ced_result import CedColumn, CedResult, CedTable, over_columns
 from engine.importance.columns import Probe, Streams, all_streams, columns, draw_probe, values_of
 from engine.importance.config import CedConfig
 from engine.importance.entropy import estimator_for
@@ -28,7 +27,7 @@ from engine.models.model import Model
 from engine.runs.workspace import read_json, write_json
 
 #: settings that came later: a question that doesn't use them keeps the key, and the answer, it had before
-_LATER = ("granularity", "order", "method", "num_candidates")
+_LATER = ("granularity", "order", "method", "num_candidates", "weighting")
 
 
 def compute_ced(model: Model, data: Data, config: CedConfig | None = None, *, cache: Path | None = None) -> CedResult:
@@ -88,7 +87,7 @@ def joint_effect(model: Model, data: Data, drop: list[int], config: CedConfig) -
         deltas.append((entropy[1] - entropy[0]).item())
         changes.append((column.streams[1] - column.streams[0]).double().square().mean().item())
         times.append(column.timestep)
-    overall = abs(deltas[-1]) if config.variable == "samples" else float(np.mean(np.abs(deltas)))
+    overall = over_columns(config, torch.tensor([deltas], dtype=torch.float64))[0].item()
     return JointEffect(timesteps=times, delta=deltas, output_mse=changes, ced=overall)
 
 

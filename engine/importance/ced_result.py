@@ -135,8 +135,8 @@ class CedTable:
         return CedResult(**{**fields, **more})
 
     def overall(self, delta: Tensor) -> Tensor:
-        """CED (N, 1+R) of signed deviations (N, K, 1+R): "samples" is decided by its end alone."""
-        return delta[:, -1].abs() if self.config.variable == "samples" else delta.abs().mean(1)
+        """CED (N, 1+R) of signed deviations (N, K, 1+R)."""
+        return over_columns(self.config, delta)
 
     def _padded(self, values: Tensor) -> list[float | None]:
         return values.tolist() + [None] * (self.config.timesteps - self.num_done)
@@ -174,6 +174,18 @@ class CedTable:
             num_tokens=network.num_tokens,
             num_values=math.prod(network.latent_shape) // network.num_tokens,
         )
+
+
+def over_columns(config: CedConfig, delta: Tensor) -> Tensor:
+    """CED (N, …) of signed deviations (N, K, …), columns from clean to noisy as far as they are done. "samples" is
+    decided by its end alone; else the columns' absolute values are averaged, weighted as ``config.weighting`` says."""
+    if config.variable == "samples":
+        return delta[:, -1].abs()
+    if config.weighting == "even":
+        return delta.abs().mean(1)
+    weights = torch.arange(1, delta.shape[1] + 1, dtype=delta.dtype, device=delta.device)
+    weights = weights.flip(0) if config.weighting == "clean" else weights
+    return torch.einsum("nk...,k->n...", delta.abs(), weights / weights.sum())
 
 
 def interval(values: Tensor, confidence: float) -> tuple[Tensor, Tensor]:

@@ -58,6 +58,12 @@ ORDERS = {
     "independent": "each block scored alone",
     "greedy": "scored again after each removal, so that joint effects count",
 }
+#: weighting -> how much each noise level counts in a block's score (our reading: the paper's summary doesn't say)
+WEIGHTINGS = {
+    "even": "every noise level counts the same",
+    "noisy": "the noisier, the more: weights rise in equal steps, where a picture's layout is decided",
+    "clean": "the cleaner, the more: weights fall in equal steps, where its details are",
+}
 #: method -> how many samples are spent
 METHODS = {
     "exact": "all samples for every block",
@@ -147,10 +153,18 @@ class CedConfig:
     order: str = "independent"
     method: str = "exact"
     num_candidates: int | None = None  # how many rows racing looks for, greedy removes; None: half of them, all of them
+    weighting: str = "even"  # of the noise levels
 
     def __post_init__(self) -> None:
-        _refuse_unknown(variable=(self.variable, VARIABLES), order=(self.order, ORDERS), method=(self.method, METHODS))
+        _refuse_unknown(
+            variable=(self.variable, VARIABLES),
+            order=(self.order, ORDERS),
+            method=(self.method, METHODS),
+            weighting=(self.weighting, WEIGHTINGS),
+        )
         _validate(self)
+        if self.variable == "samples" and self.weighting != "even":
+            raise InputError("for the variable samples the last step decides alone; weighting is for noise levels")
         if self.order == "greedy" and self.method == "racing":
             raise InputError("order greedy scores every block that is left again, so it has no race; use method exact")
         if self.num_candidates is not None and self.num_candidates < 1:

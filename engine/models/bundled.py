@@ -7,6 +7,7 @@ from typing import Any
 
 from engine.assets import ASSETS
 from engine.errors import AssetError
+from engine.models.presets import num_parameters
 
 _FOLDER = ASSETS / "models"
 _MOST_BLOCKS = 100_000
@@ -34,6 +35,11 @@ class ModelInfo:
     @property
     def depth(self) -> int:
         return self.network["depth"]
+
+    @property
+    def num_parameters(self) -> int | None:
+        """None where the description doesn't say."""
+        return num_parameters(self.network)
 
     @property
     def title(self) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.errors import AssetError, InputError
@@ -22,8 +21,9 @@ from engine.models.opened import Opened, open_files
 from engine.models.process_probe import propose_process
 from engine.models.references import WEIGHTS, library_entry, locate
 from engine.models.tensor_files import not_finite
+from engine.models.tensor_writing import write_tensors
 from engine.process import make_process
-from engine.runs.workspace import open_workspace, replacing, write_json
+from engine.runs.workspace import open_workspace, write_json
 
 
 def load_model(
@@ -175,9 +175,7 @@ def save_model(model: Model, folder: Path, *, state: dict[str, Tensor] | None = 
         "notes": list(model.notes),
     }
     write_json(folder / "config.json", about)
-    tensors = state if state is not None else model.network.state_dict()
-    with replacing(folder / WEIGHTS) as temporary:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
+    write_tensors(folder / WEIGHTS, state if state is not None else model.network.state_dict())
 
 
 def _lasting(autoencoder: str | None) -> str | None:

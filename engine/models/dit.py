@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.errors import InputError
-
-FREQUENCY_EMBEDDING_SIZE = 256  # fixed in the official models
+from engine.models.presets import FREQUENCY_EMBEDDING_SIZE
 
 #: Frequencies of the timestep, i = 0 … 127: 10000^(−i/(128 − shift))
 TIME_EMBEDDINGS = {"official": 0, "diffusers": 1}

@@ -4,7 +4,6 @@ An export appears in one rename or not at all. Weights go from the network to th
 copies, of the embedders, which it repeats in every block.
 """
 
-import errno
 import os
 import secrets
 import shutil
@@ -16,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from engine.errors import InputError, WorkspaceError
@@ -26,6 +24,7 @@ from engine.models.export_diffusers import check_fits_diffusers, diffusers_notes
 from engine.models.export_readme import readme_of
 from engine.models.hints import MANIFEST
 from engine.models.model import Model
+from engine.models.tensor_writing import saving
 from engine.runs.workspace import read_json, sync_folder, write_bytes_atomically, write_json, writing
 
 _DTYPES = {None: None, "fp32": torch.float32, "fp16": torch.float16}
@@ -130,7 +129,7 @@ def _appearing(path: Path) -> Iterator[Path]:
     with writing(path):
         temporary.mkdir()
         try:
-            with _saving():
+            with saving():
                 yield temporary
             for file in temporary.rglob("*"):
                 if file.is_file():
@@ -139,20 +138,6 @@ def _appearing(path: Path) -> Iterator[Path]:
             sync_folder(path.parent)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextmanager
-def _saving() -> Iterator[None]:
-    """safetensors and torch.save have errors of their own for a disk that doesn't take what they write."""
-    try:
-        yield
-    except SafetensorError as error:
-        full = "os error 28" in str(error) or "No space" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-    except RuntimeError as error:
-        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
-            raise
-        raise OSError(errno.ENOSPC, "torch.save was cut short") from error
 
 
 def _flush(file: Path) -> None:
@@ -165,7 +150,7 @@ def _write_single(state: dict[str, Tensor], manifest: dict, path: Path) -> list[
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     with writing(path):
         try:
-            with _saving():
+            with saving():
                 torch.save(state, temporary)
             _flush(temporary)
             write_json(beside, manifest)

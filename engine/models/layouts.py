@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from engine.errors import AssetError, InputError
-from engine.models.dit import FREQUENCY_EMBEDDING_SIZE, DiTConfig
-from engine.models.presets import PRESETS
+from engine.models.dit import DiTConfig
+from engine.models.presets import FREQUENCY_EMBEDDING_SIZE, PRESETS
 
 LAYOUTS = ("official", "diffusers")
 

@@ -14,8 +14,8 @@ from engine.evaluation.efficiency import count_macs, count_parameters
 from engine.models.autoencoder import PUBLISHED, PixelSpace
 from engine.models.class_names import unnamed
 from engine.models.dit import DiT, DiTConfig
-from engine.models.layouts import shapes_of
 from engine.models.model import Model
+from engine.models.presets import num_parameters
 from engine.training.config import FinetuneConfig
 
 _BYTES = 4  # float32
@@ -33,7 +33,7 @@ def expected_memory(
     config: DiTConfig, *, device: str = "cpu", batch_size: int = FinetuneConfig.batch_size, autoencoder: bool = True
 ) -> dict[str, int]:
     """Bytes at the peak of each task; ``batch_size`` is that of recovery. ``autoencoder``: one of full size is used."""
-    weights = _BYTES * _num_parameters(config)
+    weights = _BYTES * num_parameters(asdict(config))
     tokens = _BYTES * config.num_tokens * config.hidden_size  # of one sample in one state
     latents = _BYTES * config.in_channels * config.input_size**2
     pixels = _PIXEL * _PIXELS_AT_A_TIME if autoencoder else 0
@@ -50,16 +50,6 @@ def expected_memory(
         "evaluating": int(weights + max(sampling, pixels)),
         f"pruning (batches of {batch_size})": int(weights + max(training, heatmap, sampling, pixels)),
     }
-
-
-def _num_parameters(config: DiTConfig) -> int:
-    total = 0
-    for name, shape in shapes_of(config).items():
-        size = 1
-        for length in shape:
-            size *= length
-        total += size if name != "pos_embed" else 0
-    return total
 
 
 def _macs(config: DiTConfig) -> int:

@@ -59,7 +59,7 @@ def macs_by_depth(network: DiT) -> dict[int, int]:
     return {depth: one + (depth - 1) * block for depth in range(1, len(network.blocks) + 1)}
 
 
-def numbers_to_drop(depth: int, target_depth: int, *, stages_left: int, max_per_stage: int = 0) -> range:
+def numbers_to_drop(depth: int, target_depth: int, *, stages_left: int, max_per_stage: int | None = None) -> range:
     """How many blocks this stage may drop: never below the target, and never so few that later stages can't reach it.
 
     ``stages_left`` counts this stage. Our reading of "when and how much": an even share of what is left, plus one,
@@ -155,11 +155,12 @@ def _scores(model: Model, ced: CedResult) -> dict:
 
 
 def proxy_batches(model: Model, data: Data, config: PruneConfig, *, seed: int) -> list[NoisedBatch]:
-    """The same small batches for every candidate, drawn from the data with one seed."""
+    """The same small batches for every candidate, drawn from the data with one seed; in a batch no image twice, which
+    would make the NTK's kernel singular."""
     batches = []
     for number in range(_ZICO_BATCHES):
         generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
-        chosen = torch.randint(len(data), (config.num_proxy_samples,), generator=generator).numpy()
+        chosen = torch.randperm(len(data), generator=generator)[: config.num_proxy_samples].numpy()
         x0 = model.latents_of(data, chosen)
         t = model.process.draw_timesteps(len(x0), generator)
         labels = torch.from_numpy(data.labels[chosen])
@@ -183,7 +184,7 @@ def _candidate(model: Model, drop: list[int], *, macs: int, seconds: float, scor
 
 
 def _finite(score: float) -> float | None:
-    """None for what isn't finite, as JSON has it: so a record is the same in memory and read back."""
+    """None for what couldn't be worked out, as JSON has it: so a record is the same in memory and read back."""
     return score if math.isfinite(score) else None
 
 

@@ -4,7 +4,7 @@ NTK condition number (TE-NAS, arXiv 2102.11535): κ = λmax/λmin of Θ = J·J�
 output with respect to the weight matrices; smaller is better.
 ZiCo (arXiv 2301.11300, eq. 7): Σ_layers log Σ_params mean|g| / std g over batches of loss gradients; larger is better.
 Both count the weight matrices of linear layers and the patch projection, not biases and not the label table (our
-reading).
+reading). They work on frozen networks and inside ``torch.no_grad()`` alike.
 
 Shapes: B samples, T tokens, D hidden_size, N blocks.
 """
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from engine.models.dit import DiT
 from engine.process import Process
 
-_LARGEST_CONDITION = 1e12  # reported where λmin vanishes in float64: the Gram matrix is singular to rounding
 # per-sample gradients that exist at a time: on a CPU what its cache holds, elsewhere what keeps the device busy
 _SCRATCH_ELEMENTS = {"cpu": 2**18}
 _SCRATCH_ELEMENTS_OF_OTHERS = 2**26
@@ -41,6 +40,8 @@ class NoisedBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
+    """Not finite where they couldn't be worked out."""
+
     ntk: float
     zico: float
 
@@ -55,16 +56,22 @@ def ntk_condition_number(network: DiT, process: Process, batch: NoisedBatch) -> 
     run, tape = _Run(network, process, batch), _GramTape(batch.x0)
     with tape.recording(network):
         output = run.output(list(range(len(network.blocks))))
-    return condition_number(tape.kernel_of(output[:, : batch.x0.shape[1]], keep_graph=False))
+    return condition_number(tape.kernel_of(output, keep_graph=False), rounding=_rounding(batch))
 
 
-def condition_number(kernel: Tensor) -> float:
-    """λmax/λmin of a symmetric matrix, at most 1e12; infinite where the matrix isn't finite."""
+def condition_number(kernel: Tensor, *, rounding: float | None = None) -> float:
+    """λmax/λmin of a symmetric matrix; infinite where it can't be worked out: the matrix isn't finite, or it is
+    singular to rounding, so that its λmin is made of rounding errors.
+
+    ``rounding``: relative, of what the entries were computed from (default: that of the matrix's own type). As for a
+    matrix's rank, λmin counts from B times so much of λmax on.
+    """
     if not kernel.isfinite().all():
         return math.inf
+    rounding = torch.finfo(kernel.dtype).eps if rounding is None else rounding
     eigenvalues = torch.linalg.eigvalsh(kernel.double())
     smallest, largest = eigenvalues[0].item(), eigenvalues[-1].item()
-    return min(largest / smallest, _LARGEST_CONDITION) if smallest > 0 else _LARGEST_CONDITION
+    return largest / smallest if smallest > len(kernel) * rounding * largest else math.inf
 
 
 def zico(network: DiT, process: Process, batches: Iterable[NoisedBatch]) -> float:
@@ -93,12 +100,16 @@ def score_candidates(
             weights = [layer.weight for layer in weight_layers(network.with_blocks(kept))]
             with tape.recording(network):
                 output = runs[0].output(kept)
-            ntk = condition_number(tape.kernel_of(output[:, : batches[0].x0.shape[1]], keep_graph=True))
+            ntk = condition_number(tape.kernel_of(output, keep_graph=True), rounding=_rounding(batches[0]))
             del output
             score = _zico_of(weights, _gradients_of_runs(runs, kept, weights, num_kept))
             if not num_kept:
                 tape.sources.clear()
             yield Scores(ntk=ntk, zico=score)
+
+
+def _rounding(batch: NoisedBatch) -> float:
+    return torch.finfo(batch.x0.dtype).eps
 
 
 def weight_layers(network: DiT) -> Iterator[nn.Linear | nn.Conv2d]:
@@ -164,6 +175,7 @@ class _GramTape:
 
     def __init__(self, like: Tensor) -> None:
         self.sources: list[Tensor] = []  # outputs of the layers before which nothing asks for a gradient
+        self._num_predicted = like.shape[1]  # channels of an output; more of them are the variance
         self._kernel = torch.zeros(len(like), len(like), dtype=torch.float64, device=like.device)
         self._listening = False
         self._scratch = like.new_empty(0)
@@ -177,12 +189,14 @@ class _GramTape:
             for handle in handles:
                 handle.remove()
 
-    def kernel_of(self, predicted: Tensor, *, keep_graph: bool) -> Tensor:
-        """Θ (B, B) in float64, of samples' summed ``predicted``."""
+    def kernel_of(self, output: Tensor, *, keep_graph: bool) -> Tensor:
+        """Θ (B, B) in float64, of samples' summed predictions in ``output`` (B, C_out, H, W)."""
         self._kernel.zero_()
+        with torch.enable_grad():
+            predicted = output[:, : self._num_predicted].sum()
         self._listening = True
         try:
-            torch.autograd.grad(predicted.sum(), self.sources, retain_graph=keep_graph)
+            torch.autograd.grad(predicted, self.sources, retain_graph=keep_graph)
         finally:
             self._listening = False
         return self._kernel

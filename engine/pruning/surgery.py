@@ -9,8 +9,10 @@ from torch import Tensor
 from engine.data.dataset import Data
 from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError
+from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
+from engine.training.finetune import Trainer
 
 
 def keep_blocks(model: Model, kept: list[int]) -> Model:
@@ -71,3 +73,10 @@ def state_of_kept_blocks(state: dict[str, Tensor], kept: list[int]) -> dict[str,
         if index in new_index:
             renamed[f"{head}.blocks.{new_index[index]}.{name}"] = value
     return renamed
+
+
+def recovered(pruned: Model, trainer: Trainer, *, change: str) -> Model:
+    """``pruned`` with the averaged (EMA) weights of its recovery; ``change`` is for the content hash."""
+    network = DiT.holding(pruned.config, trainer.ema_state_dict())
+    model = pruned.with_network(network.eval().requires_grad_(False), change=change)
+    return replace(model, labels_trained=pruned.labels_trained or trainer.step > 0)

@@ -16,6 +16,7 @@ from engine.errors import InputError
 #: voter -> whether its smaller or its larger value is better
 BETTER = {"cost": "smaller", "ntk": "smaller", "zico": "larger"}
 _WORDS = {"cost": "cost", "ntk": "trainability (NTK)", "zico": "gradient signal (ZiCo)"}
+_SHORT = {"ntk": "NTK", "zico": "ZiCo"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +118,17 @@ def blocks_going(record: dict[str, Any]) -> list[int] | None:
     return None if record["chosen"] is None else list(record["candidates"][record["chosen"]]["dropped"])
 
 
+def is_finite(value: float | None) -> bool:
+    """None is what JSON makes of a number that isn't."""
+    return value is not None and math.isfinite(value)
+
+
 def _can_weigh(weight: object) -> bool:
     return isinstance(weight, int | float) and math.isfinite(weight) and weight >= 0
 
 
 def _to_minimise(value: float | None, direction: str) -> float:
-    if value is None or not math.isfinite(value):
+    if value is None or not is_finite(value):
         return math.inf
     return value if direction == "smaller" else -value
 
@@ -162,9 +168,10 @@ def _reason(
 ) -> str:
     """One sentence: what goes, who wanted that, who wanted what instead."""
     what = _going(candidates[chosen].num_dropped)
-    if len(candidates) == 1:
-        return f"{what}: nothing else would still reach the target."
     voting = [voter for voter in BETTER if weights[voter] > 0]
+    gaps = _gaps(candidates, voting)
+    if len(candidates) == 1:
+        return f"{what}: {'; '.join(['nothing else would still reach the target', *gaps])}."
     undecided = [voter for voter in voting if all(rank[voter] == 1 for rank in ranks)]
     wanted: dict[str, list[str]] = {}  # what -> by whom
     for voter in voting:
@@ -184,7 +191,26 @@ def _reason(
         parts.append(f"{_listed([_WORDS[voter] for voter in undecided])} saw no difference")
     if totals.count(totals[chosen]) > 1:
         parts.append("a tie, settled for fewer blocks")
-    return f"{what}: {'; '.join(parts)}."
+    return f"{what}: {'; '.join([*parts, *gaps])}."
+
+
+def _gaps(candidates: list[Candidate], voting: list[str]) -> list[str]:
+    """What couldn't be worked out, for which candidates and why: a record holds None for it.
+
+    Gradients that aren't finite spoil both scores. Where ZiCo has its number, they were finite, and the NTK's kernel
+    is what failed.
+    """
+    found: dict[tuple[str, str], list[str]] = {}  # (score, why) -> numbers of blocks
+    for candidate in candidates:
+        for voter in voting:
+            if voter != "cost" and not is_finite(candidate.votes[voter]):
+                singular = voter == "ntk" and is_finite(candidate.zico)
+                why = "its kernel is singular to rounding" if singular else "its gradients aren't finite"
+                found.setdefault((_SHORT[voter], why), []).append(_number(candidate.num_dropped))
+    return [
+        f"{score} couldn't be worked out for dropping {_listed(numbers)}: {why}"
+        for (score, why), numbers in found.items()
+    ]
 
 
 def _going(number: int) -> str:

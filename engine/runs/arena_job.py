@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from engine.arena.arena import Bout, Scores, run_arena, score_entrants
+from engine.arena.arena import Known, Scores, run_arena
+from engine.arena.bout import Bout
 from engine.arena.config import ArenaConfig
 from engine.evaluation.protocol import Protocol
+from engine.models.checkpoints import load_model, save_model
 from engine.models.model import Model
+from engine.models.references import WEIGHTS
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_model import opened_run_data
 from engine.runs.store import Run
@@ -27,18 +30,26 @@ def arena_config(values: dict[str, Any]) -> ArenaConfig:
 def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress]:
     config = arena_config(run.params.get("config", {}))
     data = yield from opened_run_data(run, workspace)
-    file = run.progress_folder / "arena.json"
-    known = read_json(file) if file.exists() else None
-    if known:
-        scores = Scores(of=known["scores"]["of"], dropped={k: tuple(v) for k, v in known["scores"]["dropped"].items()})
-        done = [Bout(**{**bout, "dropped": tuple(bout["dropped"])}) for bout in known["bouts"]]
-    else:
-        yield Progress(phase="scoring", message="scoring the blocks by every criterion", done=0, total=1)
-        scores, done = score_entrants(model, data, config), []
-    for step in run_arena(model, data, config, scores=scores, done=done, cache=workspace.cache):
+    file, adapted = run.progress_folder / "arena.json", run.progress_folder / "start"
+    known = _known(run, config)
+    for step in run_arena(model, data, config, known=known, cache=workspace.cache):
+        if step.phase == "adapting" and step.known.start is not None and config.adapt_steps:
+            adapted.mkdir(exist_ok=True)
+            save_model(step.known.start, adapted)
         if step.result is not None:
-            bouts = [asdict(bout) for bout in step.bouts]
-            write_json(file, {"scores": asdict(scores), "bouts": bouts, "result": step.result})
+            bouts = [asdict(bout) for bout in step.known.bouts]
+            write_json(file, {"scores": asdict(step.known.scores), "bouts": bouts, "result": step.result})
             run.append("bout", bout=bouts[-1], done=len(bouts), total=step.total)
-        yield Progress(phase="recovering", message=step.message, done=step.done, total=step.total)
+        yield Progress(phase=step.phase, message=step.message, done=step.done, total=step.total)
     write_json(run.path / "arena.json", read_json(file))
+
+
+def _known(run: Run, config: ArenaConfig) -> Known:
+    file, adapted = run.progress_folder / "arena.json", run.progress_folder / "start"
+    start = load_model(adapted) if config.adapt_steps and (adapted / WEIGHTS).exists() else None
+    if not file.exists():
+        return Known(start=start)
+    found = read_json(file)
+    dropped = {name: tuple(blocks) for name, blocks in found["scores"]["dropped"].items()}
+    bouts = tuple(Bout(**{**bout, "dropped": tuple(bout["dropped"])}) for bout in found["bouts"])
+    return Known(start=start, scores=Scores(of=found["scores"]["of"], dropped=dropped), bouts=bouts)

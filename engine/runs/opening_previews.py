@@ -20,6 +20,7 @@ from engine.models.model import Model
 from engine.models.process_probe import process_losses
 from engine.runs.run_model import model_options
 from engine.runs.workspace import write_json, writing
+from engine.steps import result_of, told_as
 
 _NUM_PICTURES = 8
 _NUM_LOSS_SAMPLES = 16
@@ -84,12 +85,7 @@ def _pictures(model: Model, name: str, protocol: Protocol, folder: Path) -> list
 
 def _opened_data(ref: str, folder: Path) -> Data:
     steps = opening_data(ref, workspace=_workspace(folder))
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as stop:
-            return stop.value
-        _tell(folder, step.message, step.done, step.total)
+    return result_of(told_as(steps, lambda step: _tell(folder, step.message, step.done, step.total)))
 
 
 def _tell(folder: Path, message: str, done: float, total: float) -> None:

@@ -2,22 +2,17 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 from PIL import Image
 
 from engine.data.dataset import Data
-from engine.errors import Paused
-from engine.evaluation.protocol import Protocol
+from engine.errors import Paused, TrainingDiverged
 from engine.evaluation.sampling import draw
-from engine.importance.config import CedConfig
-from engine.models.checkpoints import load_model, save_model
+from engine.models.checkpoints import save_model
 from engine.models.dit import DiT
 from engine.models.model import Model
-from engine.pruning.config import PruneConfig
-from engine.pruning.decision import Decision
 from engine.pruning.progressive import (
     Decided,
     Encoding,
@@ -29,59 +24,22 @@ from engine.pruning.progressive import (
     Weighing,
     prune_progressively,
 )
-from engine.runs.drive import (
-    Drive,
-    blocks_to_indices,
-    clear_pause,
-    last_number,
-    path_to,
-    pause_requested,
-    read_drive,
-)
-from engine.runs.progress import Progress, config_from
+from engine.runs.drive import clear_pause, pause_requested, read_drive
+from engine.runs.progress import Progress
+from engine.runs.prune_plan import PrunePlan, PruneWork, plan_of
+from engine.runs.prune_resume import Place, place_of, resume_of
 from engine.runs.run_model import load_run_model, opened_run_data
-from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
+from engine.runs.stage_files import evaluate_into, stage_info, write_stage_json
 from engine.runs.store import Run
-from engine.runs.train_state import (
-    Checkpoint,
-    read_checkpoint,
-    read_train_state,
-    remove_checkpoint,
-    write_checkpoint,
-    write_train_state,
-)
+from engine.runs.train_state import Checkpoint, remove_checkpoint, write_checkpoint, write_train_state
 from engine.runs.workspace import Workspace, write_json, writing
-from engine.training.config import FinetuneConfig
+from engine.training.finetune import Trainer
 
-#: params that are not PruneConfig's
-_OF_OTHERS = ("model", "process", "autoencoder", "data", "finetune", "protocol", "ced", "step")
 _EVENT_EVERY_STEPS = 5
 _PREVIEWS_PER_STAGE = 6
 _PREVIEW_IMAGES = 16
 _CHECKPOINT_EVERY_SECONDS = 20.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    prune: PruneConfig
-    recovery: FinetuneConfig
-    ced: CedConfig
-    protocol: Protocol
-
-    @property
-    def num_stages(self) -> int:
-        return 1 if self.prune.drop else self.prune.num_stages
-
-
-def plan_of(params: dict) -> _Plan:
-    """The configs of a prune run's params. Raises InputError for what they can't be."""
-    prune = {key: value for key, value in params.items() if key not in _OF_OTHERS}
-    return _Plan(
-        prune=config_from(PruneConfig, prune),
-        recovery=config_from(FinetuneConfig, params.get("finetune", {})),
-        ced=config_from(CedConfig, params.get("ced", {})),
-        protocol=evaluation_protocol(params.get("protocol", {})),
-    )
+_ASTRAY = 10  # times the loss that a training began with
 
 
 def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
@@ -90,60 +48,52 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     plan = plan_of({**run.params, **drive.changes})
     model = load_run_model(run, workspace, device)
     data = yield from opened_run_data(run, workspace)
-    place = _place(run, drive)
-    job = _PruneJob(run, workspace, plan, model, data, place, step=drive.step)
+    place = place_of(run, drive)
+    resume = resume_of(run, drive, place, model=model)
+    job = _PruneJob(run, workspace, plan, model, data, place, resume=resume, step=drive.step)
     events = prune_progressively(
-        model,
-        data,
-        plan.prune,
-        recovery=plan.recovery,
-        ced=plan.ced,
-        cache=workspace.cache,
-        resume=_resume(run, drive, place, device) if place else None,
+        model, data, plan.prune, recovery=plan.recovery, ced=plan.ced, cache=workspace.cache, resume=resume
     )
-    for event in events:
-        yield from job.handle(event)
+    del resume  # its tensors are many times the model's: the loop lets go of them when it can
+    try:
+        for event in events:
+            yield from job.handle(event)
+    except TrainingDiverged as error:
+        raise job.with_what_is_kept(error) from error
     remove_checkpoint(run.path)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where in the tree of stages the run goes on."""
-
-    head: int  # number of the stage that the next one grows from
-    level: int  # stages from the intact model to the head
-    number: int  # of the next stage
-
-
-def _place(run: Run, drive: Drive) -> _Place | None:
-    if not run.stages():
-        return None
-    last = last_number(run)
-    head = last if drive.head is None else drive.head
-    return _Place(head=head, level=len(path_to(run, head)) - 1, number=last + 1)
-
-
 class _PruneJob:
-    """Writes what the stage loop yields; counts work in forwards of one image, for progress and time left."""
+    """Writes what the stage loop yields."""
 
     def __init__(
-        self, run: Run, workspace: Workspace, plan: _Plan, model: Model, data: Data, place: _Place | None, *, step: bool
+        self,
+        run: Run,
+        workspace: Workspace,
+        plan: PrunePlan,
+        model: Model,
+        data: Data,
+        place: Place,
+        *,
+        resume: Resume | None,
+        step: bool,
     ) -> None:
         self.run, self.workspace, self.plan, self.model, self.data = run, workspace, plan, model, data
         self.step = step
-        self.head = place.head if place else None
-        self.number = place.number if place else 0  # of the stage under way
+        self.head, self.number = place.head, place.number  # the stage under way is ``number``, and grows from ``head``
+        self.level = place.level + 1  # of the stage under way, along the branch
+        self.work = PruneWork(plan, model.config.depth)
         self.saved = time.monotonic()
-        self.stage_seconds = 0.0
+        self._begin_stage()
+        if resume and resume.partial_state:
+            self.steps_done = self.saved_step = int(resume.partial_state["step"])
+
+    def _begin_stage(self) -> None:
+        self.decided: Decided | None = None
         self.losses: list[float] = []  # of this stage, as far as this process has seen it
+        self.stage_seconds = 0.0
         self.steps_done = 0  # of this stage, before an interruption too
-        guidance = 1 if plan.protocol.cfg_scale == 1 else 2
-        self.evaluation_work = plan.protocol.num_images * plan.protocol.num_steps * guidance
-        self.num_steps = plan.recovery.num_steps  # of the stage under way
-        self.training_work = plan.recovery.num_steps * plan.recovery.batch_size * 3
-        self.scoring_work = 0 if plan.prune.drop else plan.ced.samples * plan.ced.timesteps * model.config.depth / 2
-        self.work_of_stage = self.scoring_work + self.training_work + self.evaluation_work
-        self.total = self.evaluation_work + plan.num_stages * self.work_of_stage
+        self.saved_step: int | None = None  # of the checkpoint, where it is in the middle of this stage's training
 
     def handle(self, event) -> Iterator[Progress]:
         match event:
@@ -153,7 +103,7 @@ class _PruneJob:
                 yield self._scored(event)
             case Weighing():
                 message = f"candidate {event.progress.done} of {event.progress.total}"
-                yield self._progress("deciding", message, event.stage, self.scoring_work)
+                yield self._progress("deciding", message, scored=1)
             case Decided():
                 self._decided(event)
             case IntactLoss():
@@ -167,12 +117,10 @@ class _PruneJob:
     def _encoded(self, event: Encoding) -> Progress:
         done, total = event.progress.done, event.progress.total
         what = "mirrored pictures" if event.progress.mirrored else "pictures"
-        before = self.evaluation_work if self.head is None else 0.0
-        message = f"{done:,} of {total:,} {what} become latents, once"
-        return Progress(phase="encoding", message=message, done=before, total=self.total)
+        return self._progress("encoding", f"{done:,} of {total:,} {what} become latents, once")
 
     def _decided(self, event: Decided) -> None:
-        self.losses, self.steps_done, self.stage_seconds = [], 0, 0.0
+        self.decided = event
         self.run.append("decision", stage=self.number, parent=self.head, decision=event.decision.record)
         if event.fresh and self.step:
             write_checkpoint(self.run.path, replace(self._checkpoint(event, state={}), pending=True))
@@ -189,11 +137,10 @@ class _PruneJob:
         write_json(self.run.progress_folder / "ced.json", event.progress.result.as_dict())
         self.run.append("column", stage=self.number, column=done, num_columns=total)
         message = f"stage {self.number}: column {done} of {total}"
-        return self._progress("scoring", message, event.stage, self.scoring_work * done / total)
+        return self._progress("scoring", message, scored=done / total)
 
     def _trained(self, event: Trained) -> Progress:
         step, num_steps = event.progress, event.trainer.config.num_steps
-        self.num_steps = num_steps
         self.losses.append(step.loss)
         self.steps_done = step.step
         self.stage_seconds += step.seconds
@@ -211,14 +158,21 @@ class _PruneJob:
         if step.step % max(1, num_steps // _PREVIEWS_PER_STAGE) == 0:
             self._preview(event)
         pausing = self._pausing
-        if (pausing or time.monotonic() - self.saved > _CHECKPOINT_EVERY_SECONDS) and step.step < num_steps:
+        if step.step < num_steps and (pausing or self._checkpoint_due(event.trainer)):
             write_checkpoint(self.run.path, self._checkpoint(event, state=event.trainer.state_dict()))
-            self.saved = time.monotonic()
+            self.saved, self.saved_step = time.monotonic(), step.step
         if pausing:
             raise Paused(f"paused at step {step.step} of {num_steps}")
         message = f"stage {self.number}: step {step.step} of {num_steps}, loss {step.loss:.3f}"
-        work = self.scoring_work + self.training_work * step.step / max(1, num_steps)
-        return self._progress("recovery", message, event.stage, work)
+        phase = "recovery" if event.stage else "adapting"
+        return self._progress(phase, message, scored=1, trained=step.step / max(1, num_steps))
+
+    def _checkpoint_due(self, trainer: Trainer) -> bool:
+        """Never where the next step's loss has gone astray: that would be nowhere to go back to."""
+        if time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS:
+            return False
+        self.saved = time.monotonic()
+        return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.losses[0]
 
     def _preview(self, event: Trained) -> None:
         """The same seeds drawn with the averaged weights as they stand."""
@@ -234,25 +188,26 @@ class _PruneJob:
         self.run.append("samples", stage=self.number, step=event.progress.step, picture=f"progress/{name}")
 
     def _checkpoint(self, event: Trained | Decided, *, state: dict) -> Checkpoint:
-        assert self.head is not None
         return Checkpoint(parent=self.head, number=self.number, decision=event.decision, ced=event.ced, state=state)
 
     def _finish_stage(self, event: StageDone) -> Iterator[Progress]:
         before = self.run.stage(self.head).kept_blocks if event.decision else ()
         dropped = [before[index] for index in event.decision.drop] if event.decision else []
-        train = None
+        train = finetune = None
+        if event.trainer_state:
+            finetune = asdict(replace(self.plan.recovery, num_steps=int(event.trainer_state["step"])))
         if self.losses:
             final_loss = float(np.mean(self.losses[-20:]))
             train = {"num_steps": self.steps_done, "final_loss": final_loss, "seconds": self.stage_seconds}
         info = stage_info(
             number=self.number,
-            title="intact" if event.stage == 0 else f"{event.model.config.depth} of {self.model.config.depth} blocks",
+            title=self._title(event),
             model=self.model,
             data=self.data,
             parent=self.head,
             dropped=dropped,
             decision=event.decision.record if event.decision else None,
-            finetune=asdict(replace(self.plan.recovery, num_steps=self.num_steps)) if event.decision else None,
+            finetune=finetune,
             train=train,
         )
         info |= {"kept_blocks": list(event.model.kept_blocks), "depth": event.model.config.depth}
@@ -268,38 +223,38 @@ class _PruneJob:
                 folder, event.model, self.data, self.plan.protocol, cache=self.workspace.cache, intact=intact
             )
             for done, total in images:
-                work = self.scoring_work + self.training_work + self.evaluation_work * done / total
                 message = f"stage {self.number}: {done} of {total} images"
-                yield self._progress("evaluating", message, event.stage, work)
+                yield self._progress("evaluating", message, scored=1, trained=1, evaluated=done / total)
         self.run.append("stage", stage=self.number)
-        self.head, self.number = self.number, self.number + 1
+        self.head, self.number, self.level = self.number, self.number + 1, self.level + 1
+        self._begin_stage()
         if self._pausing:
             raise Paused(f"paused after stage {self.head}")
 
-    def _progress(self, phase: str, message: str, stage: int, work_in_stage: float) -> Progress:
-        before = self.evaluation_work + (stage - 1) * self.work_of_stage if stage else 0.0
-        done = before + work_in_stage if stage else work_in_stage - self.scoring_work - self.training_work
-        return Progress(phase=phase, message=message, done=done, total=self.total)
+    def _title(self, event: StageDone) -> str:
+        if event.stage == 0:
+            return "intact, adapted" if event.trainer_state else "intact"
+        return f"{event.model.config.depth} of {self.model.config.depth} blocks"
 
+    def with_what_is_kept(self, error: TrainingDiverged) -> TrainingDiverged:
+        """Makes sure that the run goes on from a good state, and says which.
 
-def _resume(run: Run, drive: Drive, place: _Place, device: str) -> Resume:
-    """From the head and, where the next stage was begun or decided, from there."""
-    head = run.stage(place.head)
-    resume = Resume(
-        after_stage=place.level, model=_stage_model(run, head.path, device), trainer_state=read_train_state(head.path)
-    )
-    checkpoint = read_checkpoint(run.path, parent=place.head, number=place.number)
-    if drive.decision is not None:
-        record = drive.decision["record"]
-        by_hand = Decision(drop=blocks_to_indices(drive.decision["drop"], head.kept_blocks), record=record)
-        if checkpoint is None or checkpoint.pending or checkpoint.decision.record != record:
-            return replace(resume, decision=by_hand, ced=checkpoint.ced if checkpoint else None)
-    if checkpoint is None:
-        return resume
-    partial = None if checkpoint.pending else checkpoint.state
-    return replace(resume, decision=checkpoint.decision, ced=checkpoint.ced, partial_state=partial)
+        The state at which a step failed is none, though its numbers are finite: the same step fails again there,
+        whatever the learning rate. Good are the last checkpoint before it and, without one, the stage's beginning.
+        """
+        if self.number and self.decided is None:
+            return TrainingDiverged(f"{error}; stage {self.head} of run {self.run.id} is kept")
+        kept = f"step {self.saved_step}"
+        if self.saved_step in (None, self.steps_done):
+            kept = "step 0 (the beginning)"
+            remove_checkpoint(self.run.path)
+            if self.decided:  # stays as it was taken
+                write_checkpoint(self.run.path, self._checkpoint(self.decided, state={}))
+        return TrainingDiverged(
+            f"{error} and go on from the last good state, which is kept: {kept} of stage {self.number} in "
+            f"{self.run.path}"
+        )
 
-
-def _stage_model(run: Run, folder: Path, device: str) -> Model:
-    model = load_model(folder, device=device)
-    return Model(**{**vars(model), "ref": run.params["model"]})
+    def _progress(self, phase: str, message: str, **shares: float) -> Progress:
+        """``shares`` of the stage under way that are done: scored, trained, evaluated."""
+        return Progress(phase=phase, message=message, done=self.work.done(self.level, **shares), total=self.work.total)

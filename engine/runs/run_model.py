@@ -10,6 +10,7 @@ from engine.models.model import Model
 from engine.runs.progress import Progress
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace
+from engine.steps import told_as
 
 
 def load_run_model(run: Run, workspace: Workspace, device: str) -> Model:
@@ -19,13 +20,10 @@ def load_run_model(run: Run, workspace: Workspace, device: str) -> Model:
 def opened_run_data(run: Run, workspace: Workspace) -> Iterator[Progress]:
     """Yields progress while many files are looked at or unpacked; returns the Data."""
     steps = opening_data(run.params["data"], workspace=workspace.root)
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as stop:
-            data: Data = stop.value
-            return data
-        yield Progress(phase="opening", message=step.message, done=0, total=1)
+    data: Data = yield from told_as(
+        steps, lambda step: Progress(phase="opening", message=step.message, done=0, total=1)
+    )
+    return data
 
 
 def model_options(params: dict[str, Any]) -> dict[str, Any]:

@@ -3,41 +3,39 @@
 Written tensor by tensor: the state of a large model is four times its weights, and a second copy wouldn't fit.
 """
 
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.errors import AssetError
 from engine.importance.ced_result import CedResult
+from engine.models.tensor_writing import write_tensors
 from engine.pruning.decision import Decision
-from engine.runs.workspace import read_json, replacing, write_json
+from engine.runs.workspace import read_json, write_json
 
 TENSORS, ABOUT = "train_state.safetensors", "train_state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A stage under way. ``pending``: its decision waits for a person's word, nothing is dropped yet."""
+    """A stage under way. ``pending``: its decision waits for a person's word, nothing is dropped yet.
 
-    parent: int
+    Stage 0 has neither parent nor decision. ``state`` is empty at the beginning of a stage's training.
+    """
+
+    parent: int | None
     number: int
-    decision: Decision
+    decision: Decision | None
     ced: CedResult | None
     state: dict[str, Tensor]
     pending: bool = False
 
 
 def write_train_state(folder: Path, state: dict[str, Tensor]) -> None:
-    with replacing(folder / TENSORS) as temporary:
-        try:
-            save_file({name: value.detach().contiguous().cpu() for name, value in state.items()}, temporary)
-        except SafetensorError as error:  # its word for a disk that is full
-            raise _as_os_error(error) from error
+    write_tensors(folder / TENSORS, state)
 
 
 def read_train_state(folder: Path) -> dict[str, Tensor]:
@@ -59,15 +57,15 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "parent": checkpoint.parent,
         "number": checkpoint.number,
         "pending": checkpoint.pending,
-        "drop": checkpoint.decision.drop,
-        "record": checkpoint.decision.record,
+        "drop": checkpoint.decision.drop if checkpoint.decision else [],
+        "record": checkpoint.decision.record if checkpoint.decision else None,
         "ced": checkpoint.ced.as_dict() if checkpoint.ced else None,
     }
     write_json(folder / ABOUT, about)
 
 
-def read_checkpoint(folder: Path, *, parent: int, number: int) -> Checkpoint | None:
-    """None where there is none of stage ``number`` growing from stage ``parent``."""
+def read_checkpoint(folder: Path, *, parent: int | None, number: int) -> Checkpoint | None:
+    """None where there is none of stage ``number`` growing from stage ``parent`` (None: from nothing, stage 0)."""
     if not (folder / ABOUT).exists():
         return None
     about = read_json(folder / ABOUT)
@@ -77,7 +75,7 @@ def read_checkpoint(folder: Path, *, parent: int, number: int) -> Checkpoint | N
         parent=parent,
         number=number,
         pending=about["pending"],
-        decision=Decision(drop=about["drop"], record=about["record"]),
+        decision=Decision(drop=about["drop"], record=about["record"]) if about["record"] else None,
         ced=CedResult(**about["ced"]) if about["ced"] else None,
         state=read_train_state(folder),
     )
@@ -86,9 +84,3 @@ def read_checkpoint(folder: Path, *, parent: int, number: int) -> Checkpoint | N
 def remove_checkpoint(folder: Path) -> None:
     for name in (ABOUT, TENSORS):
         (folder / name).unlink(missing_ok=True)
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    found = re.search(r"os error (\d+)", str(error))
-    number = int(found[1]) if found else 0
-    return OSError(number, os.strerror(number) if number else str(error))

@@ -62,19 +62,17 @@ class Trainer:
         self._ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
 
     def train_step(self) -> TrainStep:
+        """Raises TrainingDiverged where the loss or its gradient isn't finite; then nothing has changed."""
         started = time.perf_counter()
         rate = self.config.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         loss = self._loss(*self._draw(self.step))
-        if not torch.isfinite(loss):
-            raise TrainingDiverged(
-                f"the loss is {loss.item()} at step {self.step + 1} with learning rate {rate:g}; "
-                "the last good state is kept: lower the learning rate and go on from there"
-            )
+        self._check_finite("loss", loss, rate)
         loss.backward()
         parameters = [p for _, p in self._named]
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
+        self._check_finite("gradient's norm", grad_norm, rate)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._ema.step(parameters)
@@ -86,6 +84,14 @@ class Trainer:
             grad_norm=grad_norm.item(),
             seconds=time.perf_counter() - started,
         )
+
+    def _check_finite(self, what: str, value: Tensor, rate: float) -> None:
+        if not torch.isfinite(value):
+            self._optimizer.zero_grad(set_to_none=True)
+            raise TrainingDiverged(
+                f"the {what} is {value.item()} at step {self.step + 1} with learning rate {rate:g}; lower the learning "
+                "rate"
+            )
 
     @torch.no_grad()
     def loss_of(self, network: DiT, *, step: int) -> float:

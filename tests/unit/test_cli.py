@@ -92,6 +92,13 @@ def test_pruning_report_and_a_second_run_in_the_same_folder(capsys, tmp_path, ti
         (["prune", "TINY", "digits", "--drop", "4"], "blocks 0 … 3"),
         (["prune", "TINY", "digits", "--drop", "one"], "whole numbers"),
         (["prune", "TINY", "digits", "--target-depth", "9"], "not below"),
+        (["prune", "TINY", "digits", "--target-depth", "0"], "at least one block must stay"),
+        (["prune", "TINY", "digits", "--target-depth", "2", "--stages", "8"], "8 stages for 2 blocks to drop"),
+        (["prune", "TINY", "digits", "--target-depth", "2", "--max-per-stage", "0"], "max_per_stage is 0"),
+        (["prune", "TINY", "digits", "--target-depth", "2", "--batch-size", "1798"], "at most 1797"),
+        (["prune", "TINY", "digits", "--target-depth", "2", "--num-proxy-samples", "1798"], "at most 1797"),
+        (["prune", "TINY", "digits", "--drop", "1", "--adapt-steps", "-1"], "adapt_steps is -1"),
+        (["prune", "nobody", "digits", "--drop", "1"], "no model 'nobody'"),
         (["sample", "TINY", "--num", "2", "--classes", "12"], "classes 0 … 9"),
         (["sample", "TINY", "--num", "0"], "0 images"),
         (["sample", "TINY", "--num", "1", "--sampler", "ddim"], "euler"),
@@ -167,6 +174,65 @@ def test_a_stepped_pruning_rests_and_goes_on(capsys, tmp_path, tiny):
     assert main(["run", folder, "--workspace", str(tmp_path / "w")]) == 0
     assert Run(tmp_path / "run").status().state == "done"
     assert Run(tmp_path / "run").stages()[-1].depth == 3
+
+
+PRUNE = ["prune", "TINY", "digits", "--num", "16", "--num-steps", "2", "--batch-size", "8", "--samples", "16"]
+PRUNE += ["--timesteps", "2", "--steps-per-stage", "2"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--drop", "1"], (2e-3, "cosine", 20)),  # the tiny model is small
+        (["--drop", "1", "--schedule", "constant"], (2e-3, "constant", 20)),
+        (["--drop", "1", "--learning-rate", "1e-3"], (1e-3, "constant", 0)),
+        (["--drop", "1", "--learning-rate", "1e-3", "--schedule", "cosine"], (1e-3, "cosine", 0)),
+    ],
+)
+def test_a_pruning_recovers_as_is_usual_for_the_models_size(capsys, tmp_path, tiny, monkeypatch, arguments, expected):
+    run = made_by(tiny, tmp_path, monkeypatch, *arguments)
+    recovery = run.params["finetune"]
+    assert (recovery["learning_rate"], recovery["schedule"], recovery["warmup_steps"]) == expected
+    assert recovery["num_steps"] == 2 and run.params["adapt_steps"] == 0 and run.params["max_per_stage"] is None
+
+
+def made_by(tiny, tmp_path, monkeypatch, *arguments) -> Run:
+    """The run that a prune command makes, without the work."""
+    monkeypatch.setattr("engine.runs.jobs.execute_run", lambda run, workspace, device: iter(()))
+    monkeypatch.setattr("engine.cli.runs._summary", lambda run: {})
+    monkeypatch.setattr("engine.cli.runs._summary_table", lambda summary: "")
+    called = [tiny if argument == "TINY" else argument for argument in (*PRUNE, *arguments)]
+    assert main([*called, "--run", str(tmp_path / "run"), "--workspace", str(tmp_path / "w")]) == 0
+    return Run(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "num_stages"),
+    [
+        (["--target-depth", "1"], 3),
+        (["--target-depth", "3"], 1),
+        (["--target-speedup", "1.2"], 1),
+        (["--target-depth", "1", "--stages", "2"], 2),
+    ],
+)
+def test_there_are_never_more_stages_than_blocks_that_go_unless_asked_for(
+    tiny, tmp_path, monkeypatch, arguments, num_stages
+):
+    assert made_by(tiny, tmp_path, monkeypatch, *arguments).params["num_stages"] == num_stages
+
+
+def test_a_run_that_diverged_goes_on_with_a_lower_learning_rate(capsys, tmp_path, tiny):
+    folder, workspace = str(tmp_path / "run"), ["--workspace", str(tmp_path / "w")]
+    called = [tiny if argument == "TINY" else argument for argument in PRUNE]
+    arguments = [*called, "--drop", "1", "--adapt-steps", "3", "--learning-rate", "0.9", "--run", folder, *workspace]
+    assert main(arguments) == 2
+    assert "lower the learning rate and go on from the last good state" in capsys.readouterr().err
+    assert main(["run", folder, "--learning-rate", "7", *workspace]) == 2
+    assert "out of range" in capsys.readouterr().err
+    assert main(["run", folder, "--learning-rate", "1e-3", *workspace]) == 0
+    stages = Run(tmp_path / "run").stages()
+    assert [stage.info["train"]["num_steps"] for stage in stages] == [3, 2]
+    assert {stage.info["finetune"]["learning_rate"] for stage in stages} == {1e-3}
 
 
 def test_a_small_arena_ends_with_its_table(capsys, tmp_path, tiny):

@@ -1,9 +1,12 @@
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from engine.errors import InputError
+from engine.evaluation.efficiency import count_parameters
 from engine.models.dit import DiTConfig
-from engine.models.presets import PRESETS
+from engine.models.presets import PRESETS, num_parameters
 from tests.conftest import make_network
 from tests.unit.plain_dit import plain_forward
 
@@ -72,6 +75,20 @@ def test_presets_are_the_published_sizes():
     assert PRESETS["XL/2"] == dict(depth=28, hidden_size=1152, num_heads=16, patch_size=2)
     assert PRESETS["S/8"] == dict(depth=12, hidden_size=384, num_heads=6, patch_size=8)
     assert len(PRESETS) == 12
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"learn_sigma": False, "mlp_ratio": 2.5}, {"class_dropout_prob": 0.0, "patch_size": 4}, {"depth": 1}],
+)
+def test_parameters_are_counted_from_the_constructor_arguments(changes):
+    network = make_network(**changes)
+    assert num_parameters(asdict(network.config)) == count_parameters(network)
+
+
+@pytest.mark.parametrize("said", [{}, {"hidden_size": "96"}, {"mlp_ratio": float("nan")}])
+def test_a_description_that_does_not_say_its_sizes_has_no_number_of_parameters(said):
+    assert num_parameters({**(asdict(DiTConfig()) if said else {}), **said}) is None
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,34 @@ def test_a_pause_in_mid_recovery_goes_on_bit_for_bit(make_run, workspace):
     assert same(weights(unbroken, last), weights(paused, last))
 
 
+def test_a_pause_in_mid_adaptation_goes_on_bit_for_bit(make_run, workspace):
+    unbroken, paused = make_run(adapt_steps=5), make_run(adapt_steps=5)
+    finish(unbroken, workspace)
+    with pytest.raises(Paused, match="step 3 of 5"):
+        for progress in execute_run(paused, workspace):
+            if progress.phase == "adapting" and "step 2" in progress.message:
+                request_pause(paused)
+    assert paused.status().state == "paused"
+    assert paused.stages() == [] and pending_decision(paused) is None
+    resume_run(workspace, paused.id)
+    finish(paused, workspace)
+    for stage in unbroken.stages():
+        assert same(weights(unbroken, stage.number), weights(paused, stage.number))
+
+
+def test_a_branch_from_an_adapted_run_learns_from_the_adapted_model(make_run, workspace):
+    """The same decision at the same place: its weights depend on the teacher, which is the model of stage 0."""
+    distilled = {**PARAMS["finetune"], "distill_weight": 1.0}
+    run = make_run(adapt_steps=5, finetune=distilled, num_stages=2)
+    finish(run, workspace)
+    second, last = run.stage(2), run.stages()[-1].number
+    decision = {"drop": second.info["dropped_blocks"], "record": second.info["decision"]}
+    drive_run(workspace, run.id, Drive(head=1, decision=decision))
+    finish(run, workspace)
+    assert path_to(run, last + 1) == [0, 1, last + 1]
+    assert same(weights(run, 2), weights(run, last + 1))
+
+
 def test_another_decision_than_the_vote_is_carried_out_and_recorded(make_run, workspace):
     run = make_run(step=True)
     with pytest.raises(Paused):

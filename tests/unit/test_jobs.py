@@ -11,18 +11,26 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from engine.errors import Cancelled, InputError
+from engine.errors import Cancelled, InputError, Paused, TrainingDiverged
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model, save_model
+from engine.pruning import progressive
 from engine.runs import prune_job as prune_job_module
+from engine.runs.drive import Drive, request_pause
 from engine.runs.jobs import execute_run
+from engine.runs.queue import drive_run
 from engine.runs.store import create_run
-from engine.runs.workspace import open_workspace, read_json
+from engine.runs.train_state import read_checkpoint
+from engine.runs.workspace import open_workspace, read_json, write_json
 from engine.training.config import FinetuneConfig
 
 CED = asdict(CedConfig(samples=16, timesteps=2, num_bootstrap=20))
 PROTOCOL = {"num_images": 16, "num_steps": 2, "cfg_scale": 1.5}
 RECOVERY = asdict(FinetuneConfig(num_steps=8, batch_size=8, learning_rate=1e-3))
+#: glyphs are other classes than the tiny model's; after the adaptation there is a teacher that knows them
+ADAPTED = {"data": "glyphs", "target_depth": 2, "num_stages": 2, "adapt_steps": 6}
+ADAPTED |= {"finetune": {**RECOVERY, "distill_weight": 1.0}}
+HOT = {**RECOVERY, "learning_rate": 0.9}  # one step with it, and the pruned tiny model's gradient is NaN
 
 
 @pytest.fixture
@@ -131,6 +139,171 @@ def test_a_run_stopped_anywhere_goes_on_and_ends_bit_identical(workspace, tiny, 
         assert all(expected[name].equal(found[name]) for name in expected)
 
 
+@pytest.fixture(scope="module")
+def unbroken_adapted(make_model, tmp_path_factory):
+    root = tmp_path_factory.mktemp("unbroken-adapted")
+    (root / "tiny").mkdir()
+    save_model(make_model(), root / "tiny")
+    workspace = open_workspace(root / "workspace")
+    run = prune_run(workspace, str(root / "tiny"), **ADAPTED)
+    shares = [progress.done / progress.total for progress in execute_run(run, workspace)]
+    return workspace, run, shares
+
+
+def test_an_adapted_stage_0_is_written_like_the_others(unbroken_adapted):
+    _, run, shares = unbroken_adapted
+    stage, first = run.stage(0), run.stage(1)
+    assert stage.title == "intact, adapted"
+    assert stage.info["finetune"] == {**ADAPTED["finetune"], "num_steps": 6}
+    assert stage.info["train"]["num_steps"] == 6 and stage.info["train"]["final_loss"] > 0
+    assert (stage.info["parent"], stage.info["decision"], stage.info["dropped_blocks"]) == (None, None, [])
+    assert "efficiency_of_intact" not in stage.metrics()
+    assert int(load_file(stage.path / "train_state.safetensors")["step"]) == 6
+    assert read_json(stage.path / "config.json")["labels_trained"] is True
+    assert first.info["finetune"]["num_steps"] == first.info["train"]["num_steps"] == 8
+    assert first.ced()["protocol"]["given_class"] == "own"
+    events = run.events()[0]
+    assert [event["step"] for event in events if event["event"] == "train" and event["stage"] == 0] == [1, 5, 6]
+    pictures = [event for event in events if event["event"] == "samples" and event["stage"] == 0]
+    assert [event["step"] for event in pictures] == [1, 2, 3, 4, 5, 6]
+    assert all((run.path / event["picture"]).exists() for event in pictures)
+    assert [event["stage"] for event in events if event["event"] == "band"] == [1, 2][: len(run.stages()) - 1]
+    assert shares == sorted(shares) and 0 <= shares[0] < 0.02 and shares[-1] <= 1
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [("adapting", "step 3 of 6"), ("scoring", "stage 1"), ("recovery", "stage 2: step 3 of 8")],
+)
+def test_an_adapted_run_goes_on_bit_identical_too(monkeypatch, unbroken_adapted, phase, message):
+    monkeypatch.setattr(prune_job_module, "_CHECKPOINT_EVERY_SECONDS", 0.0)
+    workspace, whole, _ = unbroken_adapted
+    broken = prune_run(workspace, whole.params["model"], **ADAPTED)
+    work = execute_run(broken, workspace)
+    next(progress for progress in work if progress.phase == phase and message in progress.message)
+    work.close()
+    if phase == "adapting":
+        about = read_json(broken.path / "train_state.json")
+        assert (about["parent"], about["number"], about["drop"], about["record"]) == (None, 0, [], None)
+        assert broken.stages() == []
+    list(execute_run(broken, workspace))
+    assert broken.stage(0).info["train"]["num_steps"] == 6
+    assert not (broken.path / "train_state.json").exists()
+    for stage in whole.stages():
+        for name in ("weights.safetensors", "train_state.safetensors"):
+            expected, found = load_file(stage.path / name), load_file(broken.stage(stage.number).path / name)
+            assert expected.keys() == found.keys()
+            assert all(expected[key].equal(found[key]) for key in expected), (stage.number, name)
+
+
+def test_a_run_of_before_there_was_an_adaptation_opens_and_goes_on(workspace, tiny):
+    """Its params lack what came later, and say 0 where they mean no limit; what it asks for is refused today."""
+    params = {"model": tiny, "data": "digits", "finetune": RECOVERY, "protocol": PROTOCOL, "ced": CED}
+    params |= {"drop": [], "target_depth": 2, "target_speedup": None, "num_stages": 3, "max_per_stage": 0}
+    params |= {"num_proxy_samples": 4, "recovery_shares": "even"}
+    run = create_run(workspace, kind="prune", title="old", params=params | {"num_stages": 2})
+    work = execute_run(run, workspace)
+    next(progress for progress in work if progress.phase == "scoring")
+    work.close()
+    about = read_json(run.path / "config.json")
+    write_json(run.path / "config.json", about | {"params": params})
+    list(execute_run(run := type(run)(run.path), workspace))
+    assert run.status().state == "done"
+    assert run.stages()[-1].depth == 2
+    assert run.stage(0).title == "intact" and run.stage(0).info["finetune"] is run.stage(0).info["train"] is None
+
+
+def fail(run, workspace):
+    with pytest.raises(TrainingDiverged) as stopped:
+        list(execute_run(run, workspace))
+    status = run.status()
+    assert (status.state, status.error) == ("failed", str(stopped.value))
+    assert "\n" not in status.error
+    return status.error
+
+
+def test_a_training_that_diverges_goes_on_from_the_last_good_state_with_a_lower_rate(workspace, tiny):
+    run = prune_run(workspace, tiny, target_depth=2, num_stages=1, finetune=HOT)
+    line = fail(run, workspace)
+    assert "is nan at step 2 with learning rate 0.9; lower the learning rate and go on" in line
+    assert line.endswith(f"the last good state, which is kept: step 0 (the beginning) of stage 1 in {run.path}")
+    kept = read_checkpoint(run.path, parent=0, number=1)
+    assert kept.decision.record["candidates"] and not kept.pending
+    assert fail(run, workspace) == line  # the same again as long as nothing was changed
+    drive_run(workspace, run.id, Drive(changes={"finetune": {**HOT, "learning_rate": 1e-3}}))
+    list(execute_run(run, workspace))
+    cool = prune_run(workspace, tiny, target_depth=2, num_stages=1)
+    list(execute_run(cool, workspace))
+    for expected, found in zip(final_weights(cool), final_weights(run), strict=True):
+        assert all(expected[name].equal(found[name]) for name in expected)
+    assert run.stage(1).info["finetune"]["learning_rate"] == 1e-3
+    assert run.stage(1).info["decision"]["reason"] == kept.decision.record["reason"]
+
+
+def test_the_last_checkpoint_that_a_step_leads_on_from_is_what_is_kept(workspace, tiny, monkeypatch):
+    usual = FinetuneConfig.learning_rate_at
+    monkeypatch.setattr(prune_job_module, "_CHECKPOINT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", lambda self, step: 1e-3 if step < 3 else 0.9)
+    run = prune_run(workspace, tiny, drop=[1])
+    assert f"kept: step 3 of stage 1 in {run.path}" in fail(run, workspace)  # step 4 led astray
+    assert int(read_checkpoint(run.path, parent=0, number=1).state["step"]) == 3
+    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", usual)
+    list(execute_run(run, workspace))
+    undisturbed = prune_run(workspace, tiny, drop=[1])
+    list(execute_run(undisturbed, workspace))
+    for expected, found in zip(final_weights(undisturbed), final_weights(run), strict=True):
+        assert all(expected[name].equal(found[name]) for name in expected)
+
+
+def test_the_very_state_at_which_a_step_fails_is_not_kept(workspace, tiny, monkeypatch):
+    """A step from it fails with any learning rate: paused there, the run begins the stage again."""
+    usual = FinetuneConfig.learning_rate_at
+    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", lambda self, step: 0.9 if step == 2 else 1e-3)
+    run = prune_run(workspace, tiny, drop=[1])
+    with pytest.raises(Paused, match="step 3 of 8"):
+        for progress in execute_run(run, workspace):
+            if "step 2 of 8" in progress.message:
+                request_pause(run)
+    assert int(read_checkpoint(run.path, parent=0, number=1).state["step"]) == 3
+    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", usual)
+    line = fail(run, workspace)
+    assert "at step 4 with learning rate 0.001" in line
+    assert f"kept: step 0 (the beginning) of stage 1 in {run.path}" in line
+    list(execute_run(run, workspace))
+    assert run.stage(1).info["train"]["num_steps"] == 8
+
+
+def test_an_adaptation_that_diverges_begins_again_with_a_lower_rate(workspace, tiny):
+    run = prune_run(workspace, tiny, drop=[1], adapt_steps=5, finetune=HOT)
+    line = fail(run, workspace)
+    assert line.endswith(f"kept: step 0 (the beginning) of stage 0 in {run.path}")
+    assert run.stages() == [] and not (run.path / "train_state.json").exists()
+    drive_run(workspace, run.id, Drive(changes={"finetune": RECOVERY}))
+    list(execute_run(run, workspace))
+    assert [stage.info["train"]["num_steps"] for stage in run.stages()] == [5, 8]
+
+
+def test_scores_that_are_not_finite_stop_the_run_and_name_the_stage_that_is_kept(workspace, tiny, monkeypatch):
+    scored = []
+
+    def damaging(model, *given, **more):
+        scored.append(model)
+        if len(scored) == 2:
+            model.network.blocks[0].attn.proj.bias.data.fill_(float("nan"))
+        return ced_columns(model, *given, **more)
+
+    ced_columns = progressive.ced_columns
+    monkeypatch.setattr(progressive, "ced_columns", damaging)
+    run = prune_run(workspace, tiny)
+    line = fail(run, workspace)
+    block = run.stage(1).kept_blocks[0]
+    assert line.startswith(f"the score of block {block} at noise level ")
+    assert line.endswith(f"; stage 1 of run {run.id} is kept")
+    assert [stage.number for stage in run.stages()] == [0, 1]
+    list(execute_run(run, workspace))  # what was kept is sound
+    assert run.stages()[-1].depth == 2
+
+
 def test_kill_minus_9_leaves_a_run_that_goes_on(workspace, tiny):
     run = prune_run(workspace, tiny, target_depth=2, num_stages=2, finetune={**RECOVERY, "num_steps": 400})
     command = [sys.executable, "-m", "engine", "run", str(run.path)]
@@ -175,6 +348,10 @@ def test_cancelling_keeps_finished_stages(workspace, tiny):
         ({"drop": [1], "protocol": {"num_imges": 9}}, "num_imges"),
         ({"drop": [1], "data": "cats"}, "cats"),
         ({"drop": [1], "model": "nobody"}, "nobody"),
+        ({"target_depth": 2, "num_stages": 3}, "choose at most 2"),
+        ({"drop": [1], "finetune": {**RECOVERY, "batch_size": 1798}}, "choose a batch_size of at most 1797"),
+        ({"target_depth": 2, "num_stages": 2, "num_proxy_samples": 1798}, "choose at most 1797"),
+        ({"drop": [1], "adapt_steps": -1}, "adapt_steps is -1"),
     ],
 )
 def test_what_cannot_be_done_fails_with_one_line_and_no_stage(workspace, tiny, changes, line):

@@ -142,7 +142,7 @@ def test_fidelity_reads_folders_in_parts_and_needs_pictures(model, digits, tmp_p
     generated, labels = digits.images[:40], np.arange(40) % 2
     measure = {"seed": 0, "num_bootstrap": 2}
     expected = evaluate_fidelity(generated, labels, array, **measure)
-    monkeypatch.setattr("engine.evaluation.fidelity._PICTURES_READ", 16)
+    monkeypatch.setattr("engine.evaluation.reference._PICTURES_READ", 16)
     for _ in range(2):  # measured, and from the cache
         found = evaluate_fidelity(generated, labels, lazy, cache=tmp_path / "cache", **measure)
         assert found.fid.value == pytest.approx(expected.fid.value, rel=1e-6)

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 
 from engine.evaluation.efficiency import count_macs
+from engine.importance.streams import parts_of
+from engine.importance.taylor import loss_slopes
 from engine.models.dit import DiT
 from engine.process import make_process
 from engine.pruning import proxies
@@ -83,9 +85,25 @@ def test_ntk_leaves_a_network_in_training_as_it_was():
 
 def test_condition_number_is_analytic_and_guarded():
     assert condition_number(torch.diag(torch.tensor([2.0, 8.0, 4.0]))) == pytest.approx(4)
-    assert condition_number(torch.ones(3, 3)) >= 1e6  # singular
-    assert math.isfinite(condition_number(torch.zeros(3, 3)))
+    assert condition_number(torch.ones(3, 3)) == condition_number(torch.zeros(3, 3)) == math.inf  # singular
     assert condition_number(torch.full((3, 3), math.nan)) == math.inf
+
+
+def test_a_condition_number_made_of_rounding_errors_is_none():
+    """In float32, λmin counts from about B·1.2e-7 of λmax on; the same kernel worked out in float64 is fine."""
+    kernel = torch.diag(torch.tensor([1.0, 1.0, 2e-7], dtype=torch.float64))
+    assert condition_number(kernel) == pytest.approx(5e6)
+    assert condition_number(kernel, rounding=torch.finfo(torch.float32).eps) == math.inf
+    assert condition_number(kernel.float()) == math.inf
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_kernel_of_images_that_repeat_has_no_condition_number(dtype):
+    network, process, b = make_network(depth=2, gate_std=0.1).to(dtype), make_process("flow"), batch(4, dtype=dtype)
+    again = torch.tensor([0, 1, 2, 0])
+    repeated = NoisedBatch(x0=b.x0[again], t=b.t[again], eps=b.eps[again], y=b.y[again])
+    assert math.isfinite(ntk_condition_number(network, process, b))
+    assert ntk_condition_number(network, process, repeated) == math.inf
 
 
 def zico_by_definition(network: DiT, process, batches: list[NoisedBatch]) -> float:
@@ -120,6 +138,32 @@ def test_zico_streamed_in_float32_keeps_its_digits_where_gradients_vary_little()
     b = batch(4, dtype=torch.float32)
     close = [NoisedBatch(x0=b.x0 * (1 + 0.1 * k), t=b.t, eps=b.eps, y=b.y) for k in range(3)]
     assert zico(network, process, close) == pytest.approx(zico_by_definition(network, process, close), rel=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_gradients_are_found_on_frozen_weights_and_where_nobody_asks_for_them(frozen):
+    """NTK, ZiCo and Taylor need gradients; a model ready to use has frozen weights, and may be asked under no_grad."""
+    network, process = make_network(gate_std=0.1).double(), make_process("flow")
+    batches = [batch(4, seed=seed) for seed in range(2)]
+    parts = parts_of(network, "block")
+
+    def found() -> list[float]:
+        b = batches[0]
+        candidates = [(s.ntk, s.zico) for s in score_candidates(network, process, batches, KEPT)]
+        slopes = loss_slopes(network, process, b.x0, b.t, b.eps, b.y, parts=parts)
+        alone = [ntk_condition_number(network, process, b), zico(network, process, batches)]
+        return [*alone, *(value for pair in candidates for value in pair), *slopes.flatten().tolist()]
+
+    network.requires_grad_(True)
+    expected = found()
+    network.requires_grad_(not frozen)
+    before = [parameter.requires_grad for parameter in network.parameters()]
+    with torch.no_grad():
+        hidden = found()
+        assert not torch.is_grad_enabled()
+    assert hidden == pytest.approx(expected, rel=1e-9) == found()
+    assert [parameter.requires_grad for parameter in network.parameters()] == before
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_zico_leaves_the_network_as_it_was():

@@ -5,7 +5,7 @@ import torch
 
 from engine.errors import InputError, TrainingDiverged
 from engine.process import make_process
-from engine.training.config import FinetuneConfig
+from engine.training.config import SMALL_MODEL, FinetuneConfig, check_batch, usual_recovery
 from engine.training.finetune import Trainer, finetune
 from tests.conftest import make_network
 
@@ -99,12 +99,62 @@ def test_a_loss_that_is_not_finite_stops_with_one_line_and_keeps_the_weights():
     assert torch.equal(trainer.network.blocks[0].attn.qkv.weight, before)
 
 
+def test_a_gradient_that_is_not_finite_stops_before_anything_changes():
+    trainer, untouched = make_trainer(), make_trainer()
+    for each in (trainer, untouched):
+        each.train_step()
+    before = {name: value.clone() for name, value in trainer.state_dict().items()}
+    handle = trainer.network.blocks[1].mlp.fc1.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(TrainingDiverged, match=r"gradient's norm is nan at step 2 with learning rate 0\.001"):
+        trainer.train_step()
+    assert all(torch.equal(value, before[name]) for name, value in trainer.state_dict().items())
+    handle.remove()
+    trainer.train_step()  # nothing of the failed step is left in the gradients either
+    untouched.train_step()
+    for name, value in untouched.state_dict().items():
+        assert torch.equal(value, trainer.state_dict()[name]), name
+
+
 def test_learning_rate_warms_up_and_decays():
     config = FinetuneConfig(num_steps=110, warmup_steps=10, learning_rate=1e-3, schedule="cosine")
     assert config.learning_rate_at(0) == pytest.approx(1e-4)
     assert config.learning_rate_at(10) == pytest.approx(1e-3)
     assert config.learning_rate_at(60) == pytest.approx(5e-4)
     assert config.learning_rate_at(110) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_parts_of_a_longer_training_follow_its_one_schedule(schedule):
+    whole = FinetuneConfig(num_steps=100, warmup_steps=10, schedule=schedule)
+    parts = [
+        FinetuneConfig(num_steps=num, warmup_steps=10, schedule=schedule, schedule_start=start, schedule_steps=100)
+        for start, num in ((0, 5), (5, 20), (25, 75))
+    ]
+    rates = [part.learning_rate_at(step) for part in parts for step in range(part.num_steps)]
+    assert rates == [whole.learning_rate_at(step) for step in range(100)]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+@pytest.mark.parametrize("num_steps", [0, 1, 4, 20])
+def test_a_warm_up_as_long_as_the_training_or_longer_ends_at_the_full_rate(schedule, num_steps):
+    config = FinetuneConfig(num_steps=num_steps, warmup_steps=20, learning_rate=1e-3, schedule=schedule)
+    rates = [config.learning_rate_at(step) for step in range(num_steps)]
+    assert rates == pytest.approx([1e-3 * (step + 1) / num_steps for step in range(num_steps)])
+    assert all(0 <= config.learning_rate_at(step) <= 1e-3 for step in range(50))
+
+
+def test_a_small_model_recovers_with_a_larger_rate_that_decays():
+    small = usual_recovery(SMALL_MODEL - 1, num_steps=50)
+    assert small == FinetuneConfig(num_steps=50, learning_rate=2e-3, schedule="cosine", warmup_steps=20)
+    assert usual_recovery(SMALL_MODEL) == usual_recovery(None) == FinetuneConfig()
+    assert usual_recovery(10, learning_rate=1e-4, schedule="constant", warmup_steps=0) == FinetuneConfig()
+
+
+def test_data_smaller_than_a_batch_is_refused_where_anything_is_trained():
+    check_batch(FinetuneConfig(batch_size=64), 64)
+    check_batch(FinetuneConfig(batch_size=64, num_steps=0), 63)
+    with pytest.raises(InputError, match=r"batch_size is 64, .* only 63 images; choose a batch_size of at most 63"):
+        check_batch(FinetuneConfig(batch_size=64), 63)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +166,7 @@ def test_learning_rate_warms_up_and_decays():
         {"schedule": "x"},
         {"label_dropout": 1.0},
         {"distill_weight": -1},
+        {"warmup_steps": -1},
     ],
 )
 def test_impossible_settings_are_refused(changes):

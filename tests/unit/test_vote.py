@@ -10,8 +10,16 @@ import torch
 from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.models.model import Model
-from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig
-from engine.pruning.decision import Decision, decide, decision_from, numbers_to_drop, target_depth_of
+from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig, usual_stages
+from engine.pruning.decision import (
+    Decision,
+    decide,
+    decision_from,
+    numbers_to_drop,
+    proxy_batches,
+    target_depth_of,
+)
+from engine.pruning.proxies import NoisedBatch
 from engine.pruning.vote import Candidate, blocks_going, check_weights, count_votes, override, recount
 from engine.runs.workspace import read_json, write_json
 
@@ -126,6 +134,34 @@ def test_weights_change_the_outcome():
             "sum of ranks.",
         ),
         (THREE[:1], DEFAULT_WEIGHTS, "No block goes now: nothing else would still reach the target."),
+        (
+            [
+                candidate(0, macs=3, ntk=5.0, zico=1.0),
+                candidate(1, macs=2, ntk=None, zico=2.0),
+                candidate(2, macs=1, ntk=None, zico=3.0),
+            ],
+            DEFAULT_WEIGHTS,
+            "2 blocks go: cost and gradient signal (ZiCo) wanted that, against trainability (NTK), who wanted none; "
+            "NTK couldn't be worked out for dropping 1 and 2: its kernel is singular to rounding.",
+        ),
+        (
+            [candidate(0, macs=3, ntk=None, zico=None), candidate(1, macs=2, ntk=3.0, zico=9.0)],
+            {"cost": 1.0, "ntk": 1.0, "zico": 0.0},  # ZiCo has no voice, so nobody misses it
+            "1 block goes: cost and trainability (NTK) wanted that; NTK couldn't be worked out for dropping none: its "
+            "gradients aren't finite.",
+        ),
+        (
+            [candidate(0, macs=3, ntk=None, zico=1.0), candidate(1, macs=2, ntk=None, zico=1.0)],
+            {"cost": 0.0, "ntk": 1.0, "zico": 1.0},
+            "No block goes now: trainability (NTK) and gradient signal (ZiCo) saw no difference; a tie, settled for "
+            "fewer blocks; NTK couldn't be worked out for dropping none and 1: its kernel is singular to rounding.",
+        ),
+        (
+            [candidate(2, macs=3, ntk=None, zico=1.0)],
+            DEFAULT_WEIGHTS,
+            "2 blocks go: nothing else would still reach the target; NTK couldn't be worked out for dropping 2: its "
+            "kernel is singular to rounding.",
+        ),
     ],
 )
 def test_the_reason_says_who_wanted_what(candidates, weights, reason):
@@ -243,7 +279,7 @@ def test_blocks_chosen_beforehand_have_no_vote():
 
 @pytest.mark.parametrize("num_stages", [1, 2, 3, 5])
 @pytest.mark.parametrize(("depth", "target"), [(12, 6), (28, 14), (7, 6), (5, 1)])
-@pytest.mark.parametrize("max_per_stage", [0, 1, 4])
+@pytest.mark.parametrize("max_per_stage", [None, 1, 4])
 @pytest.mark.parametrize("greed", ["least", "most"])
 def test_the_target_is_reached_whatever_the_votes_say(depth, target, num_stages, max_per_stage, greed):
     left = depth
@@ -300,6 +336,7 @@ def test_a_damaged_candidate_loses_without_stopping_the_vote(make_model, digits:
         model, digits, scores, PruneConfig(target_depth=1, num_stages=2, num_proxy_samples=4), stages_left=2, seed=0
     )
     assert {entry["ntk"] for entry in decision.record["candidates"]} == {None}
+    assert "NTK couldn't be worked out for dropping none, 1 and 2: its gradients aren't" in decision.record["reason"]
     assert "NaN" not in json.dumps(decision.record)
 
 
@@ -328,9 +365,15 @@ def test_a_target_speedup_is_the_deepest_model_that_reaches_it(make_model, digit
         ({"target_speedup": math.nan}, "above 1"),
         ({"target_speedup": 6.0}, "out of reach"),
         ({"target_depth": 6}, "not below"),
-        ({"target_depth": 3, "max_per_stage": -1}, "max_per_stage is -1"),
+        ({"target_depth": 3, "max_per_stage": -1}, "max_per_stage is -1; expected 1 or more, or None"),
+        ({"target_depth": 3, "max_per_stage": 0}, "max_per_stage is 0; expected 1 or more, or None"),
+        ({"target_depth": 3, "adapt_steps": -1}, "adapt_steps is -1; expected 0"),
+        ({"target_depth": 7}, "not below the model's 6 blocks"),
+        ({"target_depth": 0}, "at least one block must stay"),
+        ({"target_depth": 3, "num_stages": 4}, "4 stages for 3 blocks to drop: .* choose at most 3"),
+        ({"target_depth": 5, "num_stages": 2}, "2 stages for 1 block to drop: .* choose at most 1"),
         ({"target_depth": 3, "num_proxy_samples": 1}, "at least 2"),
-        ({"target_depth": 3, "recovery_shares": "all"}, "choose even or last-heavy"),
+        ({"target_depth": 3, "recovery_shares": "all"}, "choose even, last-heavy, final"),
     ],
 )
 def test_a_pruning_that_cannot_be_is_refused(settings, message):
@@ -338,12 +381,63 @@ def test_a_pruning_that_cannot_be_is_refused(settings, message):
         PruneConfig(**settings).check_against(6)
 
 
-def test_steps_of_recovery_are_shared_out_without_a_step_more_or_less():
-    even = PruneConfig(target_depth=2)
-    heavy = PruneConfig(target_depth=2, recovery_shares="last-heavy")
-    assert [even.recovery_steps(stage, 100, last=stage == 3) for stage in (1, 2, 3)] == [100, 100, 100]
-    assert [heavy.recovery_steps(stage, 100, last=stage == 3) for stage in (1, 2, 3)] == [50, 100, 150]
-    assert [heavy.recovery_steps(stage, 7, last=stage == 3) for stage in (1, 2, 3)] == [4, 7, 10]
-    assert [heavy.recovery_steps(stage, 100, last=stage == 2) for stage in (1, 2)] == [50, 250]  # target reached early
-    assert heavy.recovery_steps(1, 0, last=True) == 0
-    assert PruneConfig(drop=(1,), recovery_shares="last-heavy").recovery_steps(1, 100, last=True) == 100
+def test_stages_may_be_as_many_as_blocks_that_go_and_are_not_counted_once_begun():
+    PruneConfig(target_depth=3, num_stages=3).check_against(6)
+    PruneConfig(target_depth=3, num_stages=9).check_against(6, begun=True)
+    PruneConfig(drop=(1,), num_stages=9).check_against(6)  # one stage, whatever is said
+
+
+def test_the_usual_stages_are_never_more_than_the_blocks_that_go(make_model):
+    assert usual_stages(12, target_depth=6) == PruneConfig.num_stages == 3
+    assert usual_stages(12, target_depth=11) == 1
+    assert usual_stages(12) == 1  # blocks chosen beforehand
+    network = make_model(depth=6).network
+    for speedup in (1.05, 1.2, 1.5, 2.0, 3.0):
+        config = PruneConfig(target_speedup=speedup, num_stages=usual_stages(6, target_speedup=speedup))
+        config.check_stages(6 - target_depth_of(network, config))
+
+
+def test_the_batches_of_the_proxies_hold_no_image_twice(make_model, digits: Data):
+    model = make_model()
+    few = Data("few", digits.images[:6], digits.labels[:6], digits.class_names, "few")
+    batches = proxy_batches(model, few, PruneConfig(target_depth=2, num_proxy_samples=6), seed=0)
+    latents = model.latents_of(few)
+    for batch in batches:
+        found = [(latents == x0).flatten(1).all(1).nonzero().item() for x0 in batch.x0]
+        assert sorted(found) == list(range(6))
+    assert not torch.equal(batches[0].x0, batches[1].x0)
+
+
+def test_a_kernel_that_is_singular_is_no_measurement(make_model, digits: Data, monkeypatch):
+    def of_one_image(model, data, config, *, seed):
+        for batch in proxy_batches(model, data, config, seed=seed):
+            same = {name: value[:1].expand_as(value).contiguous() for name, value in vars(batch).items()}
+            batches.append(NoisedBatch(**same))
+        return batches
+
+    batches: list[NoisedBatch] = []
+    monkeypatch.setattr("engine.pruning.decision.proxy_batches", of_one_image)
+    model = make_model(depth=4)
+    config = PruneConfig(target_depth=2, num_stages=2, num_proxy_samples=4)
+    *_, decision = decide(model, digits, ranked(model), config, stages_left=2, seed=0)
+    record = json.loads(json.dumps(decision.record))
+    assert [entry["ntk"] for entry in record["candidates"]] == [None, None, None]
+    assert all(math.isfinite(entry["zico"]) for entry in record["candidates"])
+    assert {entry["ranks"]["ntk"] for entry in record["candidates"]} == {1}
+    assert "(NTK) saw no difference" in record["reason"]
+    assert "NTK couldn't be worked out for dropping none, 1 and 2: its kernel is singular" in record["reason"]
+    assert recount(record, record["weights"]) == record
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"), [("even", [100, 100, 100]), ("last-heavy", [50, 100, 150]), ("final", [15, 57, 228])]
+)
+def test_steps_of_recovery_are_shared_out_without_a_step_more_or_less(shares, expected):
+    config = PruneConfig(target_depth=2, recovery_shares=shares)
+    assert [config.recovery_steps(stage, 100, last=stage == 3) for stage in (1, 2, 3)] == expected
+    assert [config.steps_before(stage, 100) for stage in (1, 2, 3)] == [0, expected[0], expected[0] + expected[1]]
+    early = [config.recovery_steps(stage, 100, last=stage == 2) for stage in (1, 2)]
+    assert sum(early) == 300 and early[0] == expected[0]  # a target reached early: all that is left
+    assert sum(config.recovery_steps(stage, 7, last=stage == 3) for stage in (1, 2, 3)) == 21
+    assert config.recovery_steps(1, 0, last=True) == 0
+    assert PruneConfig(drop=(1,), recovery_shares=shares).recovery_steps(1, 100, last=True) == 100
