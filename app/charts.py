@@ -224,7 +224,8 @@ def relative_loss(
 
 
 def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] | None = None) -> go.Figure:
-    """Training loss over all stages, one after another, with a running mean on top.
+    """Training loss over all stages, one after another, with a running mean on top. Stage 0 is the intact model's
+    adaptation to the data.
 
     ``bands``: stage -> {"mean", "low", "high"}, what the intact model's loss was on the same batches.
     """
@@ -248,9 +249,15 @@ def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] |
     )  # fmt: skip
     for start, stage in starts[1:]:
         fig.add_vline(x=start, line=dict(color=palette.muted, dash="dot", width=1), annotation_text=f"stage {stage}")
-    fig.update_xaxes(title="recovery step", showgrid=False, fixedrange=True)
+    adapted = any(stage == 0 for _, stage in starts)
+    if adapted:
+        fig.add_annotation(
+            x=0, y=1, yref="y domain", text="intact model adapts", showarrow=False, xanchor="left", yanchor="bottom",
+        )  # fmt: skip
+    fig.update_xaxes(title="training step" if adapted else "recovery step", showgrid=False, fixedrange=True)
     fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)
-    return _curve(fig, "Is the model learning again?", height=300)
+    only_adapted = adapted and len(starts) == 1
+    return _curve(fig, "Is it learning the data?" if only_adapted else "Is the model learning again?", height=300)
 
 
 def _band(fig: go.Figure, band: dict | None, start: float, end: float, palette: Palette) -> None:

@@ -14,6 +14,7 @@ from engine.importance.config import CedConfig
 from engine.runs import library, queue
 from engine.runs.store import Run, RunStatus, RunSummary, create_run, list_runs, open_run
 from engine.runs.workspace import Workspace, open_workspace, read_json
+from engine.training.config import FinetuneConfig
 
 WAITING_STATES = ("queued", "running")
 #: states from which a run can go on where it stopped
@@ -132,14 +133,15 @@ STALLED_LINE = (
 
 
 def stages_by_ref(limit: int = 20) -> dict[str, str]:
-    """``<run>@<stage>`` -> title of the pruned models that exist, newest runs first."""
+    """``<run>@<stage>`` -> title of the models that pruning runs made, newest runs first."""
     found = {}
     for summary in summaries("prune"):
         if not summary.num_stages or summary.state == "damaged":
             continue
         for stage in open_run(workspace(), summary.id).stages():
-            if stage.number > 0:
-                found[f"{summary.id}@{stage.number}"] = f"{summary.title} · stage {stage.number} (depth {stage.depth})"
+            if stage.number > 0 or stage.info.get("train"):  # stage 0 without training is the loaded model
+                what = f"depth {stage.depth}" if stage.number else stage.title
+                found[f"{summary.id}@{stage.number}"] = f"{summary.title} · stage {stage.number} ({what})"
         if len(found) >= limit:
             break
     return found
@@ -271,14 +273,18 @@ def train_events(run: Run) -> list[dict]:
     return events + fresh
 
 
-def seconds_per_step(model: str) -> float | None:
-    """As measured in the newest finished recovery of this model on this machine."""
+def seconds_per_image(model: str) -> float | None:
+    """Of one image in one training step of the whole model, as measured in the newest training of it on this machine;
+    steps of a pruned one are scaled up by the blocks that it lacks."""
     for found in summaries("prune"):
-        if found.num_stages > 1 and params_of(found).get("model") == model:
-            for stage in reversed(open_run(workspace(), found.id).stages()):
-                train = stage.info.get("train")
-                if train and train.get("num_steps"):
-                    return train["seconds"] / train["num_steps"]
+        if not found.num_stages or params_of(found).get("model") != model:
+            continue
+        stages = open_run(workspace(), found.id).stages()
+        for stage in reversed(stages):
+            train, recovery = stage.info.get("train") or {}, stage.info.get("finetune") or {}
+            if train.get("num_steps") and train.get("seconds"):
+                batch_size = recovery.get("batch_size", FinetuneConfig.batch_size)
+                return train["seconds"] / train["num_steps"] / batch_size * stages[0].depth / stage.depth
     return None
 
 

@@ -16,6 +16,8 @@ from engine.errors import InputError
 from engine.models.bundled import ModelInfo, bundled_models
 from engine.runs import library
 
+_ADAPTATION = 300  # steps
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataInfo:
@@ -189,6 +191,14 @@ def how_they_fit(model: ModelInfo, class_names: tuple[str, ...], data_name: str)
         f"({few(model.class_names)}). In recovery the label table is made afresh and every other weight is kept.{kept} "
         "Scores before any adaptation use the null class, that is, no class at all."
     )
+
+
+def usual_adaptation(model: ModelInfo, data_name: str) -> int:
+    """Steps of training the intact model on this data before its blocks are scored: some where it doesn't know the
+    classes yet, none where it does."""
+    names = dataset(data_name).class_names
+    knows = model.labels_trained and len(rows_kept_by_name(model.class_names, names)) == len(names)
+    return 0 if knows else _ADAPTATION
 
 
 def few(names: tuple[str, ...] | list[str]) -> str:

@@ -1,18 +1,23 @@
 """The form for an arena of one's own."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import streamlit as st
 
-from app import address, jobs, measuring
+from app import address, jobs, known, measuring, sliders
 from app.arena import arena_runs
 from app.importance.criteria import short
-from engine.arena.config import CED_ENTRANTS, DEFAULT_ENTRANTS, ArenaConfig
-from engine.evaluation.protocol import Protocol
-from engine.importance.config import CRITERIA, VARIABLES
+from engine.arena.config import ArenaConfig
+from engine.arena.entrants import ENTRANTS
 from engine.models.bundled import ModelInfo
-from engine.training.config import FinetuneConfig
+from engine.training.config import SMALL_MODEL, FinetuneConfig, usual_recovery
+
+_GROUPS = {
+    "progressive": "Prune in stages, with recovery in between",
+    "ced": "Readings of CED: their blocks go at once",
+    "criterion": "Other criteria: their blocks go at once",
+}
 
 
 def draw() -> None:
@@ -21,7 +26,7 @@ def draw() -> None:
         info = address.choose_model("arena")
     with right:
         data = address.choose_data("arena", info)
-    config = _config(info)
+    config = _config(info, data)
     config.check_against(info.depth)
     st.html(f'<p class="ep-say">{_plan(info, config)}</p>')
     if st.button(
@@ -34,63 +39,111 @@ def draw() -> None:
         st.rerun()
 
 
-def _config(info: ModelInfo) -> ArenaConfig:
+def usual_finetune(info: ModelInfo) -> FinetuneConfig:
+    """An arena's usual training is for small models; a large one learns at its own rate, in as many steps."""
+    usual = ArenaConfig().finetune
+    num_parameters = info.num_parameters
+    if num_parameters is not None and num_parameters < SMALL_MODEL:
+        return usual
+    return usual_recovery(num_parameters, num_steps=usual.num_steps, batch_size=usual.batch_size)
+
+
+def _config(info: ModelInfo, data: str) -> ArenaConfig:
     usual = ArenaConfig()
-    entrants = st.pills(
-        "Criteria that take part", DEFAULT_ENTRANTS, selection_mode="multi", default=DEFAULT_ENTRANTS,
-        key="arena_entrants", format_func=short,
-        help="Each names the blocks it would drop. " + " ".join(f"{short(n)}: {_about(n)}" for n in DEFAULT_ENTRANTS),
+    chosen = [name for group in _GROUPS for name in _entrants(group, usual)]
+    first, second, third, fourth = st.columns(4, gap="medium")
+    num_dropped = sliders.whole_number(
+        first, "Blocks dropped", 1, info.depth - 1, min(usual.num_dropped, max(1, info.depth // 2)),
+        key="arena_dropped",
+        help="Everybody drops as many. Few blocks hardly hurt, so nobody can win; half is a hard test.",
     )  # fmt: skip
-    first, second, third, fourth, fifth = st.columns(5, gap="medium")
-    number = _number
+    num_seeds = _number(
+        second, "Seeds", 1, 50, usual.num_seeds, 1, "arena_seeds",
+        "Each set is recovered and measured once for each. One seed has no interval; three are wide, five better.",
+    )  # fmt: skip
+    num_random = _number(
+        third, "Random sets", 0, 100, usual.num_random, 1, "arena_random",
+        "Sets drawn by lot: what chance gets, and more points for the correlation. Three or more give a band.",
+    )  # fmt: skip
+    num_images = _number(
+        fourth, "Images to score", 16, 50_000, usual.protocol.num_images, 100, "arena_images",
+        "Images drawn for each FID. Fewer are faster, and biased towards a higher FID, alike for all.",
+    )  # fmt: skip
+    with st.expander("Training: adaptation, steps, learning rate, batch, distillation"):
+        adapt_steps, finetune = _training(info, data)
     return ArenaConfig(
-        entrants=tuple(name for name in DEFAULT_ENTRANTS if name in entrants),
-        num_dropped=first.slider(
-            "Blocks dropped", 1, info.depth - 1, min(usual.num_dropped, max(1, info.depth // 2)), key="arena_dropped",
-            help="Every criterion drops as many. Few blocks hardly hurt, so nobody can win; half is a hard test.",
+        entrants=tuple(name for name in ENTRANTS if name in chosen), num_dropped=num_dropped, num_seeds=num_seeds,
+        num_random=num_random, adapt_steps=adapt_steps, finetune=finetune,
+        protocol=replace(usual.protocol, num_images=num_images, device=jobs.device()),
+    )  # fmt: skip
+
+
+def _entrants(group: str, usual: ArenaConfig) -> list[str]:
+    names = [name for name in ENTRANTS if _group(name) == group]
+    return st.pills(
+        _GROUPS[group], names, selection_mode="multi", default=[name for name in names if name in usual.entrants],
+        key=f"arena_{group}", format_func=short,
+        help=" ".join(f"{short(name)}: {ENTRANTS[name].meaning}" for name in names),
+    )  # fmt: skip
+
+
+def _group(name: str) -> str:
+    entrant = ENTRANTS[name]
+    return "progressive" if entrant.progressive else "ced" if entrant.ced else "criterion"
+
+
+def _training(info: ModelInfo, data: str) -> tuple[int, FinetuneConfig]:
+    """(steps of adaptation, recovery)"""
+    usual = usual_finetune(info)
+    adapt, steps, rate, batch, distill = st.columns(5, gap="medium")
+    adapt_steps = _number(
+        adapt, "Adapt first", 0, 1_000_000, known.usual_adaptation(info, data), 50, f"arena_adapt_{info.name}_{data}",
+        "Steps that train the intact model on the data before anything is scored: the same start for everybody. "
+        "Recommended where the data has other classes than the model. 0 is without.",
+    )  # fmt: skip
+    finetune = replace(
+        usual,
+        num_steps=_number(
+            steps, "Recovery steps", 0, 1_000_000, usual.num_steps, 50, "arena_steps",
+            "Training steps that each set gets after its blocks went, the intact model too; who prunes in stages "
+            "shares them out between the stages.",
         ),
-        num_seeds=number(
-            second, "Seeds", 1, 50, usual.num_seeds, 1, "arena_seeds",
-            "Each set is recovered and measured once for each. One seed has no interval; three are wide, five better.",
+        learning_rate=rate.number_input(
+            "Learning rate", value=usual.learning_rate, format="%.1e", step=1e-4, persist_state="session",
+            key=f"arena_rate_{usual.learning_rate:g}",
+            help=f"AdamW, schedule: {usual.schedule}. Small models bear 4e-3, large ones want about 1e-4.",
         ),
-        num_random=number(
-            third, "Random sets", 0, 100, usual.num_random, 1, "arena_random",
-            "Sets drawn by lot: what chance gets, and more points for the correlation. Three or more give a band.",
+        batch_size=_number(
+            batch, "Batch", 1, 4096, usual.batch_size, 16, "arena_batch", "Images in one training step.",
         ),
-        finetune=FinetuneConfig(
-            num_steps=number(
-                fourth, "Recovery steps", 0, 1_000_000, usual.finetune.num_steps, 50, "arena_steps",
-                "Training steps that each set gets after its blocks went, the intact model too.",
-            ),
-            learning_rate=usual.finetune.learning_rate,
-        ),
-        protocol=Protocol(
-            num_images=number(
-                fifth, "Images to score", 16, 50_000, usual.protocol.num_images, 100, "arena_images",
-                "Images drawn for each FID. Fewer are faster, and biased towards a higher FID, alike for all.",
-            ),
-            device=jobs.device(),
+        distill_weight=distill.number_input(
+            "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="arena_distill", persist_state="session",
+            help="Weight of matching the intact model's output besides the data, for everybody. 0 is without; costs "
+            "about half again.",
         ),
     )  # fmt: skip
+    return adapt_steps, finetune
 
 
 def _number(place, label: str, low: int, high: int, value: int, step: int, key: str, help: str) -> int:
     return place.number_input(label, low, high, value, step, key=key, persist_state="session", help=help)
 
 
-def _about(name: str) -> str:
-    return f"{VARIABLES[CED_ENTRANTS[name]].title}." if name in CED_ENTRANTS else CRITERIA[name].meaning
-
-
 def _plan(info: ModelInfo, config: ArenaConfig) -> str:
-    most = len(config.entrants) + config.num_random + 1
+    num_staged = sum(ENTRANTS[name].progressive for name in config.entrants)
+    num_sets = len(config.entrants) - num_staged + config.num_random + 1
+    parts = [f"at most {num_sets} sets"] + ([f"{num_staged} in stages"] if num_staged else [])
     seconds, measured = arena_runs.estimate_seconds(info, config)
     basis = (
-        "as fast as the last recovery of this model here" if measured
+        "as fast as the last training of this model here" if measured
         else "a rough guess for two processor cores; the first minutes will tell better"
     )  # fmt: skip
-    return (
-        f"At most {most} sets × {config.num_seeds} seeds = <b>{most * config.num_seeds} trainings</b> of "
+    num_trainings = (num_sets + num_staged) * config.num_seeds
+    seeds = "1 seed" if config.num_seeds == 1 else f"{config.num_seeds} seeds"
+    adapting = f"{config.adapt_steps:,} steps of adaptation, then " if config.adapt_steps else ""
+    said = (
+        f"{adapting}{' and '.join(parts)} × {seeds} = <b>{num_trainings} trainings</b> of "
         f"{config.finetune.num_steps:,} steps, about <b>{arena_runs.duration(seconds)}</b> in all ({basis}). "
-        "Criteria that choose the same blocks share one."
+        "Those that choose the same blocks share one."
     )
+    return said[0].upper() + said[1:]

@@ -11,24 +11,12 @@ from typing import Any
 
 from scipy.special import stdtrit
 
+from app.arena.arena_entries import Entry, entries
 from app.importance.criteria import short
 
 _FEWEST_RANDOM = 3  # sets drawn by lot that say something about chance
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One set of blocks, and everyone who chose it."""
-
-    names: tuple[str, ...]
-    kind: str  # "intact", "criterion" or "chance"; a set that both a criterion and the lot chose is a criterion's
-    dropped: tuple[int, ...]
-    row: dict[str, Any]  # of the arena's table
-    fids: dict[int, float]  # by seed
-
-    @property
-    def title(self) -> str:
-        return " = ".join(short(name) for name in self.names)
+CLOSE = 1.3  # times the intact model's FID: what pruning should stay within
+_PATTERN = "last"  # the criterion that looks at nothing and costs nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,27 +27,6 @@ class Chance:
     low: float
     high: float
     num_sets: int
-
-
-def entries(content: dict[str, Any]) -> list[Entry]:
-    """Best mean first. Entrants with the same set are one entry: what they got is one measurement."""
-    found: dict[tuple[int, ...], list[dict]] = {}
-    for row in content["result"]["table"]:
-        found.setdefault(tuple(row["dropped"]), []).append(row)
-    fids: dict[tuple[int, ...], dict[int, float]] = {}
-    for bout in content["bouts"]:
-        fids.setdefault(tuple(bout["dropped"]), {})[bout["seed"]] = bout["fid"]
-    kinds = ("intact", "criterion", "chance")
-    return [
-        Entry(
-            names=tuple(row["entrant"] for row in rows),
-            kind=min((row["kind"] for row in rows), key=kinds.index),
-            dropped=dropped,
-            row=rows[0],
-            fids=fids.get(dropped, {}),
-        )
-        for dropped, rows in sorted(found.items(), key=lambda item: item[1][0]["fid"]["mean"])
-    ]
 
 
 def apart(first: Entry, second: Entry, *, confidence: float, num_comparisons: int = 1) -> bool:
@@ -96,26 +63,29 @@ def _mean_and_half(values: Sequence[float], confidence: float) -> tuple[float, f
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
+    """Of the sets that criteria chose and the ways of pruning in stages, together the ways of pruning."""
+
     best: Entry
-    worse: tuple[Entry, ...]  # criteria that are worse than the best beyond noise
-    level: tuple[Entry, ...]  # criteria that can't be told from it
+    worse: tuple[Entry, ...]  # those that are worse than the best beyond noise
+    level: tuple[Entry, ...]  # those that can't be told from it
     beats_chance: tuple[Entry, ...]
     chance: Chance | None
     intact: Entry | None
+    pattern: Entry | None  # dropping the last blocks, whatever they do
 
     @property
     def wins(self) -> bool:
-        """The best is better than every other criterion's set beyond noise."""
+        """The best is better than every other way beyond noise."""
         return not self.level and bool(self.worse)
 
 
 def read(content: dict[str, Any]) -> Reading | None:
-    """None while no criterion's set is measured."""
+    """None while no way of pruning is measured."""
     known = entries(content)
-    entrants = [entry for entry in known if entry.kind == "criterion"]
-    if not entrants:
+    ways = [entry for entry in known if entry.kind in ("criterion", "progressive")]
+    if not ways:
         return None
-    best, others = entrants[0], entrants[1:]
+    best, others = ways[0], ways[1:]
     confidence = content["result"]["confidence"]
     worse = [entry for entry in others if apart(best, entry, confidence=confidence, num_comparisons=len(others))]
     lot = chance(content)
@@ -123,47 +93,90 @@ def read(content: dict[str, Any]) -> Reading | None:
         best=best,
         worse=tuple(worse),
         level=tuple(entry for entry in others if entry not in worse),
-        beats_chance=tuple(entry for entry in entrants if lot and entry.row["fid"]["mean"] < lot.low),
+        beats_chance=tuple(entry for entry in ways if lot and _beats(entry, lot)),
         chance=lot,
         intact=next((entry for entry in known if entry.kind == "intact"), None),
+        pattern=next((entry for entry in ways if _PATTERN in entry.names), None),
     )
 
 
+def _beats(entry: Entry, lot: Chance) -> bool:
+    """One seed is never enough."""
+    return entry.row["num_seeds"] > 1 and entry.row["fid"]["mean"] < lot.low
+
+
 def sentences(content: dict[str, Any], *, metric: str) -> list[str]:
-    """The answer first, then what chance and the intact model got, then foresight."""
+    """The answer in two sentences; then one each on chance and on foresight."""
     found = read(content)
     if found is None:
-        return ["No criterion's set has been measured yet."]
-    said = [_who_won(found, content["result"], metric), _against_chance(found, metric)]
-    if found.intact is not None:
-        said.append(f"The intact model with the same extra training gets {_with_interval(found.intact.row['fid'])}.")
-    return [*said, _foresight(content["result"])]
+        return ["No way of pruning has been measured yet."]
+    return [
+        f"{_who_won(found, metric)} {_how_good(found)}".rstrip(),
+        _against_chance(found),
+        _foresight(content["result"]),
+    ]
 
 
-def _who_won(found: Reading, result: dict[str, Any], metric: str) -> str:
-    best = f"<b>{found.best.title}</b> got the lowest mean {metric}, {_with_interval(found.best.row['fid'])}"
-    num_seeds = found.best.row["num_seeds"]
-    if not found.worse and not found.level:
-        return f"{best}; it is the only set that the criteria chose."
+def _who_won(found: Reading, metric: str) -> str:
+    best, num_seeds, num_others = found.best, found.best.row["num_seeds"], len(found.worse) + len(found.level)
+    said = f"<b>{best.label}</b> came out best, with a mean {metric} of {with_interval(best.row['fid'])}"
+    if not num_others:
+        return f"{said}; nothing else was tried."
     if num_seeds < 2:
-        return f"{best}. From one seed nobody can tell a difference from noise."
-    budget = f"at this budget ({num_seeds} seeds, {result['num_dropped']} blocks dropped)"
+        return f"{said}; from one seed nobody can tell a difference from noise."
     if found.wins:
-        return f"{best}, and every other set that a criterion chose is worse beyond noise {budget}."
+        return f"{said}; every other way of pruning is worse beyond noise ({num_seeds} seeds)."
+    level = _few([entry.label for entry in found.level])
     if not found.worse:
-        return f"{best}, but no other criterion's set can be told from it {budget}."
-    level = ", ".join(entry.title for entry in found.level)
-    worse = ", ".join(entry.title for entry in found.worse)
-    return f"{best}. {budget.capitalize()} it can't be told from {level}; worse beyond noise: {worse}."
+        return f"{said} over {num_seeds} seeds, but it can't be told from any other: {level}."
+    are = "is" if len(found.worse) == 1 else "are"
+    worse = f"{len(found.worse)} of the {num_others} others {are} worse beyond noise"
+    return f"{said} over {num_seeds} seeds; it can't be told from {level}, while {worse}."
 
 
-def _against_chance(found: Reading, metric: str) -> str:
+def _how_good(found: Reading) -> str:
+    """Against the lot, the simplest pattern and the intact model."""
+    ratio, simplest = found.best.row["against_intact"], _against_the_simplest(found)
+    if ratio is None:
+        return f"{simplest}." if simplest else ""
+    times = f"{simplest}; its" if simplest else "Its"
+    times += f" FID is {_times(ratio)} that of the equally trained intact model"
+    if ratio["low"] is None:
+        return f"{times}, from one seed."
+    if ratio["high"] <= CLOSE:
+        return f"{times}: within {CLOSE}×."
+    if ratio["low"] > CLOSE:
+        return f"{times}: not within {CLOSE}×."
+    return f"{times}: whether that is within {CLOSE}× can't be told."
+
+
+def _against_the_simplest(found: Reading) -> str:
+    """Does the best beat sets drawn by lot, and dropping the last blocks? Empty where that can't be asked."""
+    if found.best.row["num_seeds"] < 2:
+        return ""
+    beaten, unbeaten = [], []
+    if found.chance is not None:
+        (beaten if found.best in found.beats_chance else unbeaten).append("sets drawn by lot")
+    if found.pattern is not None and found.pattern is not found.best:
+        (beaten if found.pattern in found.worse else unbeaten).append("dropping the last blocks")
+    if beaten and unbeaten:
+        return f"Beyond noise it beats {beaten[0]}, but not {unbeaten[0]}"
+    if beaten:
+        return f"It beats {' and '.join(beaten)} beyond noise"
+    if len(unbeaten) == 2:
+        return f"Beyond noise it beats neither {' nor '.join(unbeaten)}"
+    return f"Beyond noise it doesn't beat {unbeaten[0]}" if unbeaten else ""
+
+
+def _against_chance(found: Reading) -> str:
     if found.chance is None:
         return "Too few random sets took part to say what chance gets."
     lot = f"Sets drawn by lot get about {found.chance.middle:.3g} ({found.chance.low:.3g} … {found.chance.high:.3g})"
+    if found.best.row["num_seeds"] < 2:
+        return f"{lot}, from one seed."
     if not found.beats_chance:
-        return f"{lot}: no criterion beats them beyond noise."
-    return f"{lot}: beaten by {', '.join(entry.title for entry in found.beats_chance)}."
+        return f"{lot}: nothing beats them beyond noise."
+    return f"{lot}: beaten by {_few([entry.label for entry in found.beats_chance], most=8)}."
 
 
 def _foresight(result: dict[str, Any]) -> str:
@@ -174,14 +187,31 @@ def _foresight(result: dict[str, Any]) -> str:
     if not sure:
         return "No criterion's scores foretold the outcome beyond noise: every interval reaches 0."
     best = max(sure, key=lambda name: sure[name]["value"])
-    highest = f"{sure[best]['value']:+.2f} ({sure[best]['low']:+.2f} … {sure[best]['high']:+.2f})"
     return (
         f"The scores of {len(sure)} of {len(known)} criteria foretold the outcome beyond noise; the highest rank "
-        f"correlation is that of {short(best)}, {highest}."
+        f"correlation is that of {short(best)}, {correlation(sure[best])}."
     )
 
 
-def _with_interval(value: dict[str, float | None]) -> str:
+def correlation(found: dict[str, float]) -> str:
+    """+0.70 (+0.20 … +0.90)"""
+    return f"{found['value']:+.2f} ({found['low']:+.2f} … {found['high']:+.2f})".replace("-", "−")
+
+
+def with_interval(value: dict[str, float | None]) -> str:
     if value["low"] is None:
         return f"{value['mean']:.3g} (one seed)"
     return f"{value['mean']:.3g} ({value['low']:.3g} … {value['high']:.3g})"
+
+
+def _times(ratio: dict[str, float | None]) -> str:
+    if ratio["low"] is None:
+        return f"{ratio['mean']:.2f}×"
+    return f"{ratio['mean']:.2f}× ({ratio['low']:.2f} … {ratio['high']:.2f})"
+
+
+def _few(names: list[str], *, most: int = 4) -> str:
+    """One, two and three; beyond ``most`` the first ones and how many more."""
+    if len(names) > most:
+        names = [*names[: most - 1], f"{len(names) - most + 1} more"]
+    return " and ".join(([", ".join(names[:-1])] if names[1:] else []) + names[-1:])

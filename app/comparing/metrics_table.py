@@ -2,6 +2,7 @@
 
 import html
 
+from engine.evaluation.comparing import differences, higher_is_better
 from engine.evaluation.protocol import Protocol
 
 _EFFICIENCY = {
@@ -9,11 +10,6 @@ _EFFICIENCY = {
     "macs": "MACs of one forward",
     "images_per_second": "Images a second, one forward",
 }
-
-
-def differences(first: dict, second: dict) -> list[str]:
-    """Names of the protocol fields that differ; numbers compare only where there are none."""
-    return Protocol(**first["protocol"]).differences(Protocol(**second["protocol"]))
 
 
 def timed_together(first: dict, second: dict, *, intact: bool) -> tuple[dict, dict]:
@@ -54,15 +50,13 @@ def protocol_lines(first: dict, second: dict) -> str:
         notes = "".join(f"<br>{html.escape(note)}" for note in second.get("warnings", []))
         return f'<p class="ep-note">Measured with: {html.escape(Protocol(**first["protocol"]).label())}.{notes}</p>'
     mine, theirs = first["protocol"], second["protocol"]
-    words = ", ".join(f"{name} ({mine[name]} against {theirs[name]})" for name in differing)
+    words = ", ".join(
+        f"{name} ({mine[name]} against {theirs[name]})" if name in mine else f"other {name}" for name in differing
+    )
     return (
         f'<p class="ep-say">These two were measured under different conditions: <b>{html.escape(words)}</b>. '
         "Their scores are not put side by side; evaluate both with the same settings to compare them.</p>"
     )
-
-
-def higher_is_better(name: str) -> bool:
-    return "accuracy" in name.lower()
 
 
 def better(name: str, first: dict, second: dict) -> int | None:

@@ -5,15 +5,18 @@ from typing import Any
 import streamlit as st
 
 from app import measuring
-from engine.importance.config import ESTIMATORS, GRANULARITIES, METHODS, ORDERS, CedConfig
+from engine.importance.config import ESTIMATORS, GRANULARITIES, METHODS, NOISED_VARIABLES, ORDERS, WEIGHTINGS, CedConfig
 
 _CONDITION_WORDS = {"none": "all classes together", "class": "within each class, then averaged"}
-_NAMES = ("samples", "timesteps", "estimator", "condition", "granularity", "order", "method", "num_candidates", "seed")
+_NAMES = (
+    "samples", "timesteps", "estimator", "condition", "weighting", "granularity", "order", "method", "num_candidates",
+    "seed",
+)  # fmt: skip
 
 
-def draw() -> dict[str, Any]:
-    """Arguments of a CedConfig, but for the variable."""
-    return {**_what_is_looked_at(), **_how_rows_are_ordered(), **_how_much_is_spent()}
+def draw(variable: str) -> dict[str, Any]:
+    """Arguments of a CedConfig of this variable."""
+    return {**_what_is_looked_at(variable), **_how_rows_are_ordered(), **_how_much_is_spent()}
 
 
 def take(config: dict[str, Any]) -> None:
@@ -24,8 +27,10 @@ def take(config: dict[str, Any]) -> None:
         st.session_state[f"ced_{name}"] = (value or 0) if name == "num_candidates" else value
 
 
-def _what_is_looked_at() -> dict[str, Any]:
-    return {
+def _what_is_looked_at(variable: str) -> dict[str, Any]:
+    noised = variable in NOISED_VARIABLES
+    settings = {
+        "variable": variable,
         "granularity": _choose(
             "Rows", GRANULARITIES, "granularity",
             "What one row leaves out. Branches show whether attention or the MLP of a block is the part that counts; "
@@ -42,6 +47,13 @@ def _what_is_looked_at() -> dict[str, Any]:
             "blind to changes that keep the spread. Nearest neighbours see any shape and need more images.",
         ),
     }  # fmt: skip
+    weighting = _choose(
+        "Noise levels", WEIGHTINGS, "weighting",
+        "How much each noise level counts in a block's score. The cells of the heatmap stay as they are; bars and "
+        "ranks follow." + ("" if noised else " Samples has none to weigh: the finished pictures alone decide."),
+        disabled=not noised,
+    )  # fmt: skip
+    return {**settings, "weighting": weighting if noised else "even"}
 
 
 def _how_rows_are_ordered() -> dict[str, Any]:

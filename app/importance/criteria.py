@@ -11,6 +11,7 @@ import streamlit as st
 from app import charts, jobs, measuring, rank_charts
 from app.errors import one_line_errors
 from app.style import palette
+from engine.arena.entrants import ENTRANTS
 from engine.importance.config import NOISED_VARIABLES, CriteriaConfig
 from engine.models.bundled import ModelInfo
 
@@ -18,13 +19,20 @@ _SHARED = ("estimator", "condition", "samples", "timesteps", "seed", "granularit
 _SHORT = {
     "bi": "Block influence", "output-mse": "Output change", "loss": "Loss rise", "magnitude": "Weight size",
     "taylor": "Taylor", "random": "Random", "first": "First blocks", "last": "Last blocks",
-    "every-other": "Every other",
+    "every-other": "Every other", "intact, same budget": "Intact model",
 }  # fmt: skip
 
 
 def short(name: str) -> str:
-    """A criterion's name for an axis."""
-    return f"CED {name[4:]}" if name.startswith("ced-") else _SHORT.get(name, name)
+    """The name of a criterion, or of anyone in an arena, for an axis."""
+    if name in _SHORT:
+        return _SHORT[name]
+    if name in ENTRANTS:
+        return ENTRANTS[name].title
+    if name.startswith("random "):
+        return f"Random set {name.removeprefix('random ')}"
+    kind, _, rest = name.partition("-")  # of an older arena
+    return " · ".join([{"ced": "CED"}.get(kind, kind.capitalize()), rest]) if rest else name
 
 
 def draw(info: ModelInfo, params: dict[str, Any], *, wanted: bool) -> None:

@@ -154,7 +154,8 @@ def _say(result: dict) -> None:
         f"({result['confidence']:.0%} interval {result['ci_low'][least]:.4f} … {result['ci_high'][least]:.4f}, "
         f"rank {place}). {what} **{labels[most]}** matters most: {result['ced'][most]:.4f}.",
         help="CED, conditional entropy deviation: how far the entropy moves when a block is skipped, averaged over the "
-        "columns. Small means safe to remove. The interval comes from resampling the images.",
+        "columns, weighted where the settings say so. Small means safe to remove. The interval comes from resampling "
+        "the images.",
     )
     for warning in result.get("warnings", []):
         st.warning(warning)

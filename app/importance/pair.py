@@ -9,7 +9,7 @@ from app import address, blocks, charts, known, measuring, rank_charts
 from app.errors import one_line_errors
 from app.importance import branches, heatmap, heatmap_picture
 from app.style import palette
-from engine.importance.config import VARIABLES
+from engine.importance.config import NOISED_VARIABLES, VARIABLES
 from engine.models.bundled import ModelInfo
 
 _SAME = "the same"
@@ -49,14 +49,10 @@ def _other_question(params: dict[str, Any]) -> dict[str, Any]:
             format_func=lambda name: name.capitalize(),
             help="What the right side measures. Change one thing at a time, or a difference has two explanations.",
         )  # fmt: skip
-    return {
-        **params,
-        "data": params["data"] if data == _SAME else data,
-        "config": {
-            **params["config"],
-            "variable": params["config"]["variable"] if variable == _SAME else variable,
-        },
-    }
+    config = params["config"] if variable == _SAME else {**params["config"], "variable": variable}
+    if config["variable"] not in NOISED_VARIABLES:
+        config = {**config, "weighting": "even"}  # there are no noise levels to weigh
+    return {**params, "data": params["data"] if data == _SAME else data, "config": config}
 
 
 @st.fragment

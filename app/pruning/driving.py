@@ -43,15 +43,22 @@ def plan_in_words(run: Run) -> str:
     """What the run goes for, as it was asked and changed since."""
     now = params_now(run)
     steps = now.get("finetune", {}).get("num_steps", FinetuneConfig().num_steps)
+    adapting = f"The intact model adapts for {now['adapt_steps']:,} steps first. " if now.get("adapt_steps") else ""
     if now.get("drop"):
-        return f"Blocks {', '.join(map(str, now['drop']))} of the model go in one stage, then {steps:,} recovery steps."
+        which = ", ".join(map(str, now["drop"]))
+        return f"{adapting}Blocks {which} of the model go in one stage, then {steps:,} recovery steps."
     goal = (
         f"{now['target_speedup']:g}× fewer MACs" if now.get("target_speedup") else f"{now.get('target_depth')} blocks"
     )
     stages = now.get("num_stages", PruneConfig.num_stages)
-    share = "each" if now.get("recovery_shares", "even") == "even" else "each on average, most for the last"
+    share = (
+        "each"
+        if now.get("recovery_shares", PruneConfig.recovery_shares) == "even"
+        else "each on average, more for later ones"
+    )
     asks = "stops at each decision" if stepping(run) else "decides by itself"
-    return f"To {goal} in {stages} {'stage' if stages == 1 else 'stages'}, {steps:,} recovery steps {share}; {asks}."
+    rounds = "1 stage" if stages == 1 else f"{stages} stages"
+    return f"{adapting}To {goal} in {rounds}, {steps:,} recovery steps {share}; {asks}."
 
 
 def decides_by_itself(run: Run) -> bool:

@@ -4,13 +4,13 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import address, blocks, jobs
+from app import address, blocks, jobs, known, sliders
 from app.pruning import vote_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo
-from engine.pruning.config import RECOVERY_SHARES
-from engine.training.config import FinetuneConfig
+from engine.pruning.config import RECOVERY_SHARES, PruneConfig
+from engine.training.config import SCHEDULES, usual_recovery
 
 _WAYS = {
     "rank": ("By rank", "Drop the blocks that the heatmap ranks as least important."),
@@ -18,7 +18,8 @@ _WAYS = {
     "adaptive": ("Adaptive", "The engine decides at each stage when and how many to drop, and shows its reasons."),
 }
 
-_SHARES = {"even": "The same for each stage", "last-heavy": "Most for the last"}
+_MOST_STAGES = 6
+_SHARES = {"even": "Even", "last-heavy": "More for later", "final": "Most for the last"}
 
 
 def plan(info: ModelInfo, data: str) -> dict:
@@ -57,8 +58,8 @@ def _adaptive(info: ModelInfo) -> dict:
     )  # fmt: skip
     left, middle, right = st.columns(3, gap="medium")
     if goal == "a depth":
-        depth = left.slider(
-            "Blocks to keep", 1, info.depth - 1, max(1, info.depth * 2 // 3), key="target_depth",
+        depth = sliders.whole_number(
+            left, "Blocks to keep", 1, info.depth - 1, max(1, info.depth * 2 // 3), key="target_depth",
             help="The depth to end at. Fewer blocks are faster and harder to recover.",
         )  # fmt: skip
         plan = {"target_depth": depth}
@@ -69,13 +70,15 @@ def _adaptive(info: ModelInfo) -> dict:
         )  # fmt: skip
         plan = {"target_speedup": speedup}
     to_go = info.depth - num_left(info, plan)
-    plan["num_stages"] = middle.slider(
-        "Stages", 1, 6, min(3, max(1, to_go)), key="num_stages",
-        help="Dropping happens in this many rounds; importance is measured afresh before each.",
+    plan["num_stages"] = sliders.whole_number(
+        middle, "Stages", 1, min(_MOST_STAGES, to_go), sliders.wanted("num_stages", PruneConfig.num_stages),
+        key="num_stages", on_change=lambda: sliders.want("num_stages"),
+        help="Dropping happens in this many rounds, at most one for each block that goes; importance is measured "
+        "afresh before each.",
     )  # fmt: skip
     most = right.number_input(
-        "Most blocks in a stage", 0, info.depth - 1, 0, key="max_per_stage",
-        help="No stage drops more than this. 0 is no limit of your own: an even share of what is left, plus one.",
+        "Most blocks in a stage", 1, info.depth - 1, None, key="max_per_stage", placeholder="automatic",
+        help="No stage drops more than this. Left empty: an even share of what is left to drop, plus one.",
     )  # fmt: skip
     least = "At least " if goal == "a speed-up" else ""
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
@@ -86,10 +89,10 @@ def _adaptive(info: ModelInfo) -> dict:
         "otherwise. You can switch this on and off while the run goes on.",
     )  # fmt: skip
     plan["recovery_shares"] = right.segmented_control(
-        "Recovery steps", list(_SHARES), default="even", key="recovery_shares", required=True,
+        "Recovery steps", list(_SHARES), default=PruneConfig.recovery_shares, key="recovery_shares", required=True,
         format_func=_SHARES.get,
         help="Their sum is the same. "
-        + " ".join(f"{_SHARES[name]}: {about}." for name, about in RECOVERY_SHARES.items()),
+        + " ".join(f"{words}: {RECOVERY_SHARES[name]}." for name, words in _SHARES.items()),
     )  # fmt: skip
     with st.expander("What counts in the vote"):
         st.html(
@@ -97,39 +100,63 @@ def _adaptive(info: ModelInfo) -> dict:
             "voters and adds up the ranks with these weights. The lowest sum wins.</p>"
         )
         weights = vote_table.weight_sliders(None, key="form_weight")
-    return plan | {"max_per_stage": int(most), "weights": weights} | ({"step": True} if step else {})
+    return plan | {"max_per_stage": most, "weights": weights} | ({"step": True} if step else {})
 
 
-def recovery(info: ModelInfo) -> dict:
+def recovery(info: ModelInfo, data: str) -> dict:
+    """How to adapt, recover and measure, as the params of the run."""
     st.subheader("2 · How to recover", anchor=False)
-    usual, protocol = FinetuneConfig(), Protocol()
-    steps, rate, batch, distill, images = st.columns(5, gap="medium")
-    finetune = FinetuneConfig(
-        num_steps=steps.number_input(
+    usual, protocol = usual_recovery(info.num_parameters), Protocol()
+    size = f"{usual.learning_rate:g}"  # a model of another size starts from its own usual values
+    first, second = (st.columns(4, gap="medium") for _ in range(2))
+    advised = known.usual_adaptation(info, data)
+    adapt_steps = first[0].number_input(
+        "Adapt first", 0, 1_000_000, advised, 50, key=f"adapt_{info.name}_{data}", persist_state="session",
+        help="Steps that train the intact model on your data before anything is scored or dropped, so that the scores "
+        "and the stages start from a model that knows the data. Recommended where the data has other classes than the "
+        "model. 0 is without.",
+    )  # fmt: skip
+    finetune = usual_recovery(
+        info.num_parameters,
+        num_steps=first[1].number_input(
             "Steps", 0, 1_000_000, usual.num_steps, 50, key="num_steps", persist_state="session",
             help="Training steps after each stage's blocks went. 0 drops the blocks and doesn't train.",
         ),
-        learning_rate=rate.number_input(
-            "Learning rate", value=3e-4, format="%.1e", step=1e-4, key="learning_rate", persist_state="session",
-            help="AdamW without weight decay. Usual values are 1e-5 to 1e-3; small models bear more.",
+        learning_rate=first[2].number_input(
+            "Learning rate", value=usual.learning_rate, format="%.1e", step=1e-4, key=f"learning_rate_{size}",
+            persist_state="session",
+            help="AdamW without weight decay. Usual are 1e-4 for large models and 2e-3 for small ones.",
         ),
-        batch_size=batch.number_input(
+        schedule=first[3].selectbox(
+            "Schedule", SCHEDULES, SCHEDULES.index(usual.schedule), key=f"schedule_{size}", persist_state="session",
+            help="constant: the same rate throughout. cosine: down to zero at each stage's last step.",
+        ),
+        batch_size=second[0].number_input(
             "Batch", 1, 4096, usual.batch_size, 16, key="batch_size", persist_state="session",
             help="Images in one training step.",
         ),
-        distill_weight=distill.number_input(
+        distill_weight=second[1].number_input(
             "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="distill_weight", persist_state="session",
-            help="Weight of matching the intact model's output besides the data. 0 is without; costs about half again.",
+            help="Weight of matching the intact model's output besides the data. 0 is without; costs about half again. "
+            "Needs an intact model that knows the data's classes: adapt first where it doesn't.",
         ),
     )  # fmt: skip
     measured = Protocol(
-        num_images=images.number_input(
+        num_images=second[2].number_input(
             "Images to score", 1, 50_000, protocol.num_images, 100, key="num_images", persist_state="session",
             help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain.",
         ),
         device=jobs.device(),
     )  # fmt: skip
-    return {"finetune": asdict(finetune), "protocol": asdict(measured), "ced": asdict(CedConfig())}
+    if advised and not adapt_steps:
+        st.html(
+            f'<p class="ep-note">{info.name} doesn\'t know the classes of {data} yet. Without adapting first, what is '
+            "scored is a model that never saw them.</p>"
+        )
+    return {
+        "adapt_steps": adapt_steps, "finetune": asdict(finetune), "protocol": asdict(measured),
+        "ced": asdict(CedConfig()),
+    }  # fmt: skip
 
 
 def _by_rank(info: ModelInfo, data: str) -> list[int]:
@@ -145,8 +172,8 @@ def _by_rank(info: ModelInfo, data: str) -> list[int]:
         )  # fmt: skip
         return []
     result = jobs.ced_result(ced)
-    num = st.slider(
-        "How many blocks to drop", 1, info.depth - 1, max(1, info.depth // 3), key="num_drop",
+    num = sliders.whole_number(
+        st, "How many blocks to drop", 1, info.depth - 1, max(1, info.depth // 3), key="num_drop",
         help="The least important go first.",
     )  # fmt: skip
     drop = sorted(result["order"][:num])

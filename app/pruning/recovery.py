@@ -1,4 +1,4 @@
-"""Recovery on screen: the loss against the intact model's band, and the pictures as they come back."""
+"""Adaptation and recovery on screen: the loss against the intact model's band, and the pictures as they come back."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -68,11 +68,11 @@ def _going(decision: dict[str, Any]) -> Any:
 def _loss(train: list[dict[str, Any]], bands: dict[int, dict[str, Any]]) -> None:
     st.plotly_chart(
         charts.loss_curve(train, bands=bands, palette=palette()), key="loss", config=charts.CONFIG,
-        alt="Training loss over recovery steps" + (", with the intact model's band behind it" if bands else ""),
+        alt="Training loss over the steps" + (", with the intact model's band behind it" if bands else ""),
     )  # fmt: skip
     last = train[-1]
     words = (
-        f"Step {last['step']:,} of {last['num_steps']:,} in stage {last['stage']} · loss {last['loss']:.4f} · "
+        f"Step {last['step']:,} of {last['num_steps']:,} {_of_stage(last['stage'])} · loss {last['loss']:.4f} · "
         f"{last['images_per_second']:.0f} images/s · rate {last['learning_rate']:.1e}."
     )
     if bands:
@@ -83,9 +83,17 @@ def _loss(train: list[dict[str, Any]], bands: dict[int, dict[str, Any]]) -> None
     st.html(f'<p class="ep-note">{words}</p>')
 
 
+def _of_stage(stage: int) -> str:
+    return f"of recovery in stage {stage}" if stage else "of adapting the intact model"
+
+
+def _short(stage: int) -> str:
+    return f"stage {stage}" if stage else "adapting"
+
+
 def _samples(run: Run, samples: list[dict[str, Any]]) -> None:
     st.html('<p class="ep-question">What does it draw, step by step?</p>')
-    names = [f"stage {event['stage']} · step {event['step']}" for event in samples]
+    names = [f"{_short(event['stage'])} · step {event['step']}" for event in samples]
     follow = "newest"
     chosen = follow
     if len(names) > 1:

@@ -45,7 +45,7 @@ def draw_numbers(run: Run, stages: list[Stage], stage: Stage) -> None:
         before, after = first.metrics(), stage.metrics()
         if before and after:
             st.subheader("Before and after", anchor=False)
-            names = ("intact", f"stage {stage.number}")
+            names = ("intact, adapted" if first.info.get("train") else "intact", f"stage {stage.number}")
             st.html(metrics_table.table(before, after, names=names, intact=True))
             st.html(metrics_table.protocol_lines(before, after))
     _compare(run, stages, stage)
@@ -123,8 +123,9 @@ def _rounds(stage: Stage, key: str) -> tuple[int, int]:
         help="The depth to end at. It becomes the target of this run.",
     )  # fmt: skip
     rounds = right.number_input(
-        "Stages", 1, 12, 1, key=f"rounds_{key}", help="In so many rounds; importance is measured afresh before each."
-    )
+        "Stages", 1, stage.depth - int(depth), 1, key=f"rounds_{key}_{depth}",
+        help="In so many rounds, at most one for each block that goes; importance is measured afresh before each.",
+    )  # fmt: skip
     return int(depth), int(rounds)
 
 

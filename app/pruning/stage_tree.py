@@ -75,9 +75,16 @@ def facts(stage: Stage) -> list[str]:
         found.append(f"{html.escape(name)} <b>{fid['value']:.3g}</b> ({fid['low']:.3g} … {fid['high']:.3g})")
     if (speed := speed_up(metrics)) is not None:
         found.append(f"<b>{speed:.2f}×</b> faster")
-    if train := stage.info.get("train"):
+    train = stage.info.get("train")
+    if train and stage.number:
         found.append(f"{train['num_steps']:,} recovery steps")
     return found
+
+
+def name_of_intact(stage: Stage) -> str:
+    """Of stage 0: was it trained on the data before anything was dropped?"""
+    train = stage.info.get("train")
+    return f"intact, adapted {train['num_steps']:,} steps" if train else "intact"
 
 
 def speed_up(metrics: dict[str, Any]) -> float | None:
@@ -90,7 +97,7 @@ def speed_up(metrics: dict[str, Any]) -> float | None:
 
 def _card(stages: list[Stage], stage: Stage, place: Place, *, chosen: bool) -> str:
     dropped = stage.info.get("dropped_blocks") or []
-    title = "intact" if stage.number == stages[0].number else f"{stage.depth} of {stages[0].depth} blocks"
+    title = name_of_intact(stage) if stage is stages[0] else f"{stage.depth} of {stages[0].depth} blocks"
     origin = "" if place.lane == place.parent_lane else f" · from stage {stage.info['parent']}"
     words = [f"without {', '.join(map(str, dropped))}"] if dropped else []
     return _box(

@@ -1,4 +1,4 @@
-"""Arena: which criterion should I believe? Each one's blocks dropped, recovered and measured, over seeds."""
+"""Arena: which way of pruning should I believe? Each one carried out, recovered and measured, over seeds."""
 
 import streamlit as st
 
@@ -11,9 +11,9 @@ from engine.runs.store import Run
 def page() -> None:
     st.title("Arena", anchor=False)
     st.html(
-        '<p class="ep-lead">Which criterion should you believe? Each one names the blocks it would drop. Exactly those '
-        "are dropped, the model recovers with the same training for all, and what it draws then is measured, once per "
-        "seed. Sets drawn by lot take part: a criterion that doesn't beat them is worth nothing.</p>"
+        '<p class="ep-lead">Which way of pruning should you believe? Each criterion names the blocks it would drop, '
+        "and exactly those are dropped; others prune in stages. All get the same training, and what the model draws "
+        "then is measured, once per seed. Sets drawn by lot take part: what doesn't beat them is worth nothing.</p>"
     )
     recorded = {arena.name: arena for arena in arena_runs.recorded()}
     own = {run.id: run for run in arena_runs.own()}
@@ -76,13 +76,11 @@ def _watch(run_id: str, waiting: bool) -> None:
             st.rerun()
     content = arena_runs.content_of(run)
     if content is not None:
-        if status.state != "done":
-            st.html('<p class="ep-note">As far as it is. Rounds go seed by seed, so what is there is comparable.</p>')
         arena_result.draw(content, run.id, depth=_depth(content))
 
 
 def _depth(content: dict) -> int:
-    """Blocks of the model: every criterion scored each of them."""
+    """Blocks of the model: each criterion scored all of them."""
     scores = content["scores"]["of"]
     if scores:
         return len(next(iter(scores.values())))

@@ -5,6 +5,7 @@ import streamlit as st
 from app import address, blocks, charts, jobs
 from app.comparing import gallery, metrics_table, take_away
 from app.style import palette
+from engine.evaluation.comparing import differences
 from engine.evaluation.report import render_report
 from engine.runs.store import Run, Stage
 
@@ -99,7 +100,7 @@ def _over_stages(stages: dict[int, Stage]) -> None:
     """FID over depth, where at least three stages were measured alike."""
     measured = [(stage, stage.metrics()) for stage in stages.values() if stage.metrics()]
     name = next((n for n in measured[0][1]["fidelity"] if n.startswith("FID")), None)
-    alike = [(s, m["fidelity"].get(name)) for s, m in measured if not metrics_table.differences(measured[0][1], m)]
+    alike = [(s, m["fidelity"].get(name)) for s, m in measured if not differences(measured[0][1], m)]
     points = [(s.depth, f["value"], f["low"], f["high"]) for s, f in alike if f]
     if len(points) > 2:
         st.plotly_chart(

@@ -4,7 +4,7 @@ import streamlit as st
 
 from app import address, jobs, measuring
 from app.importance import ced_settings, criteria, heatmap, pair
-from engine.importance.config import ESTIMATORS, GRANULARITIES, ORDERS, VARIABLES, CedConfig
+from engine.importance.config import ESTIMATORS, GRANULARITIES, ORDERS, VARIABLES, WEIGHTINGS, CedConfig
 from engine.models.bundled import ModelInfo
 
 _SHORT = {"target": "Target", "samples": "Samples", "prediction": "Prediction"}
@@ -58,8 +58,8 @@ def _controls() -> tuple[ModelInfo, dict]:
             help="CED compares the entropy of something with and without a block. This chooses the something.",
         )  # fmt: skip
     with fourth, st.popover("Settings", width="stretch", help="How it is measured: rows, order, sample size, seed."):
-        settings = ced_settings.draw()
-    chosen, config = VARIABLES[variable], CedConfig(variable=variable, **settings)
+        config = CedConfig(**ced_settings.draw(variable))
+    chosen = VARIABLES[variable]
     st.html(
         f'<p class="ep-note"><b>{chosen.title}.</b> {chosen.meaning} <i>({chosen.origin})</i>{_unusual(config)}</p>'
     )
@@ -71,6 +71,7 @@ def _unusual(config: CedConfig) -> str:
     words = [
         f"rows are {GRANULARITIES[config.granularity]}" if config.granularity != "block" else "",
         "entropy within each class" if config.condition == "class" else "",
+        f"noise levels weighted, {WEIGHTINGS[config.weighting]}" if config.weighting != "even" else "",
         ESTIMATORS[config.estimator] if config.estimator != "gaussian" and config.variable != "target" else "",
         ORDERS[config.order] if config.order != "independent" else "",
         "racing" if config.method == "racing" else "",

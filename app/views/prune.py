@@ -25,7 +25,7 @@ def page() -> None:
     with right:
         data = address.choose_data("prune", info)
     params = prune_form.plan(info, data)
-    recovery = prune_form.recovery(info)
+    recovery = prune_form.recovery(info, data)
     _start(info, data, params, recovery)
 
 
@@ -49,8 +49,9 @@ def _run_on_screen() -> Run | None:
 
 def _start(info: ModelInfo, data: str, plan: dict, recovery: dict) -> None:
     if plan:
-        config_from(PruneConfig, {key: value for key, value in plan.items() if key != "step"}).check_against(info.depth)
-        st.html(f'<p class="ep-say">{_summary(info, plan, recovery["finetune"]["num_steps"])}</p>')
+        asked = {key: value for key, value in plan.items() if key != "step"}
+        config_from(PruneConfig, {**asked, "adapt_steps": recovery["adapt_steps"]}).check_against(info.depth)
+        st.html(f'<p class="ep-say">{_summary(info, plan, recovery)}</p>')
     else:
         st.html('<p class="ep-note">Choose at least one block to drop; then you can start.</p>')
     if st.button(
@@ -63,19 +64,24 @@ def _start(info: ModelInfo, data: str, plan: dict, recovery: dict) -> None:
         st.rerun()
 
 
-def _summary(info: ModelInfo, plan: dict, steps_of_stage: int) -> str:
-    left = prune_form.num_left(info, plan)
-    num_steps = steps_of_stage * plan.get("num_stages", 1)
+def _summary(info: ModelInfo, plan: dict, recovery: dict) -> str:
+    left, num_stages = prune_form.num_left(info, plan), plan.get("num_stages", 1)
+    finetune, adapt_steps = recovery["finetune"], recovery["adapt_steps"]
+    num_steps = finetune["num_steps"] * num_stages
     words = f"<b>{prune_form.target(info, plan)}</b>: "
     if plan.get("target_speedup"):
-        words += f"{left} of {info.depth} blocks stay, or fewer, "
+        words += f"{left} of {info.depth} blocks stay, or fewer; "
     else:
-        words += f"at most {info.depth / left:.2f}× faster, "
-    words += f"then {num_steps:,} steps of recovery" + (" in all" if num_steps > steps_of_stage else "")
-    rate = jobs.seconds_per_step(info.name)
+        words += f"at most {info.depth / left:.2f}× faster; "
+    words += f"first the intact model adapts for {adapt_steps:,} steps, then " if adapt_steps else ""
+    words += f"{num_steps:,} steps of recovery" + (" in all" if num_stages > 1 else "")
+    rate = jobs.seconds_per_image(info.name)
     if rate is None:
         return words + ". How long a step takes on this machine shows after the first ones."
-    return words + f", about {max(1, round(rate * num_steps / 60))} min at {rate:.2f} s a step as measured last time."
+    to_go = (info.depth - left) / info.depth
+    kept = 1 - to_go * (num_stages + 1) / (2 * num_stages)  # on average, where each stage drops as many
+    seconds = rate * finetune["batch_size"] * (adapt_steps + kept * num_steps)
+    return words + f", about {max(1, round(seconds / 60))} min of training, as measured last time."
 
 
 page()

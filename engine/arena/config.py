@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from engine.arena.entrants import ENTRANTS
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
-from engine.training.config import FinetuneConfig
+from engine.training.config import FinetuneConfig, usual_recovery
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,12 +17,8 @@ class ArenaConfig:
     num_random: int = 5  # random sets that take part: what chance gets, and points for the correlation
     entrants: tuple[str, ...] = tuple(ENTRANTS)
     adapt_steps: int = 0  # of training the intact model on the data first, the same start for everybody
-    # for small models; a large one wants less (FinetuneConfig's own defaults)
-    finetune: FinetuneConfig = field(
-        default_factory=lambda: FinetuneConfig(
-            num_steps=600, batch_size=64, learning_rate=4e-3, schedule="cosine", warmup_steps=20
-        )
-    )
+    # for small models; a large one wants what is usual for its size
+    finetune: FinetuneConfig = field(default_factory=lambda: usual_recovery(0, num_steps=600))
     # without guidance: it pulls every model's samples towards the classes' middles, and hides what a set cost
     protocol: Protocol = field(default_factory=lambda: Protocol(num_images=1000, cfg_scale=1.0))
     samples: int = 256  # images that the scores rest on

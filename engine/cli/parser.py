@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from engine.arena.config import ArenaConfig
-from engine.cli import importance, models, runs
+from engine.cli import demo, importance, models, runs
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import (
     CONDITIONS,
@@ -16,7 +16,7 @@ from engine.importance.config import (
     WEIGHTINGS,
     CedConfig,
 )
-from engine.pruning.config import PruneConfig
+from engine.pruning.config import RECOVERY_SHARES, PruneConfig
 from engine.training.config import SCHEDULES, FinetuneConfig
 
 _ABOUT = (
@@ -70,14 +70,16 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--target-speedup", type=float, help="or until it needs so many times fewer MACs")
     sub.add_argument("--max-per-stage", type=int, default=PruneConfig.max_per_stage, help="most blocks of one stage")
     sub.add_argument("--weights", help="of the vote's cost, NTK and ZiCo, as in 1,0.5,0.5")
-    sub.add_argument("--recovery-shares", default=PruneConfig.recovery_shares, help="even or last-heavy")
+    sub.add_argument(
+        "--recovery-shares", default=PruneConfig.recovery_shares, choices=RECOVERY_SHARES, help="of the stages"
+    )
     sub.add_argument("--step", action="store_true", help="stop at each decision; go on with: engine run RUN")
     sub.add_argument("--stages", type=int, help=f"default: {PruneConfig.num_stages}, fewer where fewer blocks go")
     sub.add_argument("--num-proxy-samples", type=int, default=PruneConfig.num_proxy_samples, help="of NTK and ZiCo")
     sub.add_argument("--drop", help="or these blocks at once, as in 3,7")
     sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
     sub.add_argument("--steps-per-stage", type=int, default=FinetuneConfig.num_steps)
-    sub.add_argument("--batch-size", type=int, default=FinetuneConfig.batch_size)
+    sub.add_argument("--batch-size", type=int, help="default: what is usual for the model's size")
     sub.add_argument("--learning-rate", type=float, help="default: what is usual for a model of this size")
     sub.add_argument("--schedule", choices=SCHEDULES, help="default: the usual one beside the usual learning rate")
     sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)
@@ -93,8 +95,8 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--num-random", type=int, default=usual.num_random, help="random sets that take part")
     sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
     sub.add_argument("--steps", type=int, default=usual.finetune.num_steps, help="of recovery, for every entrant")
-    sub.add_argument("--batch-size", type=int, default=usual.finetune.batch_size)
-    sub.add_argument("--learning-rate", type=float, default=usual.finetune.learning_rate)
+    sub.add_argument("--batch-size", type=int, help="default: what is usual for the model's size")
+    sub.add_argument("--learning-rate", type=float, help="default: what is usual for the model's size")
     sub.add_argument("--distill-weight", type=float, default=0.0)
     sub.add_argument("--run", help="run folder to make, or to go on with (default: a new one in the workspace)")
     sub = add("sample", models.sample_command, "draw images into an .npz or a folder of PNG files", "model")
@@ -120,7 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--learning-rate", type=float, help="from now on, where a pruning run goes on")
     sub = add("worker", runs.worker_command, "serve the queue of a workspace")
     sub.add_argument("--idle-exit", type=float, help="seconds without a request after which the worker ends")
-    sub = add("demo", runs.demo_command, "the whole story in a few minutes, without a browser")
+    sub = add("demo", demo.demo_command, "the whole story in a few minutes, without a browser")
     sub.set_defaults(process=None, vae=None)
     sub.add_argument("--model", default="demo-sit-digits")
     sub.add_argument("--data", default="digits")

@@ -18,6 +18,9 @@ from engine.runs.store import Run, create_run
 from engine.runs.workspace import Workspace, read_json
 from engine.training.config import FinetuneConfig, usual_recovery
 
+#: of the numbers of fidelity, those that fit on a line; all are in metrics.json
+_IN_SUMMARY = ("FID", "KID", "class accuracy")
+
 
 def prune_command(args: argparse.Namespace) -> None:
     prune = PruneConfig(
@@ -48,20 +51,16 @@ def prune_command(args: argparse.Namespace) -> None:
         ),
     }
     run = _run_for(args, params)
-    _execute(run, workspace_of_run(run, args), args.device)
-    summary = _summary(run)
-    give(args, summary, _summary_table(summary))
+    execute(run, workspace_of_run(run, args), args.device)
+    summary = summary_of(run)
+    give(args, summary, summary_table(summary))
 
 
 def _recovery(args: argparse.Namespace, num_parameters: int | None) -> FinetuneConfig:
-    """As is usual for a model of this size, unless a learning rate was said: that comes with a constant schedule."""
-    said = {
-        "num_steps": args.steps_per_stage,
-        "batch_size": args.batch_size,
-        "distill_weight": args.distill_weight,
-        "seed": args.seed,
-        **({"schedule": args.schedule} if args.schedule else {}),
-    }
+    """As is usual for a model of this size, unless a learning rate was said: what goes with that is as published."""
+    open_to_size = {"batch_size": args.batch_size, "schedule": args.schedule}
+    said = {"num_steps": args.steps_per_stage, "distill_weight": args.distill_weight, "seed": args.seed}
+    said |= {name: value for name, value in open_to_size.items() if value is not None}
     if args.learning_rate is None:
         return usual_recovery(num_parameters, **said)
     return FinetuneConfig(learning_rate=args.learning_rate, **said)
@@ -81,14 +80,13 @@ def arena_command(args: argparse.Namespace) -> None:
     from engine.arena.config import ArenaConfig
     from engine.arena.entrants import ENTRANTS
 
-    usual = ArenaConfig().finetune
-    recovery = replace(
-        usual,
+    said = {"batch_size": args.batch_size, "learning_rate": args.learning_rate}
+    recovery = usual_recovery(
+        info_of(args).num_parameters,
         num_steps=args.steps,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
         distill_weight=args.distill_weight,
         seed=args.seed,
+        **{name: value for name, value in said.items() if value is not None},
     )
     config = ArenaConfig(
         num_dropped=args.num_dropped,
@@ -106,7 +104,7 @@ def arena_command(args: argparse.Namespace) -> None:
         run = run_named(args.run, args)
     else:
         run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params, path=folder)
-    _execute(run, workspace, args.device)
+    execute(run, workspace, args.device)
     found = read_json(run.path / "arena.json")
     give(args, found, _arena_table(found["result"], config.protocol, run))
 
@@ -128,7 +126,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     _have_features(args, workspace)
     run = create_run(workspace, kind="evaluate", title=f"{args.model} on {args.data}", params=params)
-    _execute(run, workspace, args.device)
+    execute(run, workspace, args.device)
     metrics = run.stage(0).metrics()
     assert metrics is not None
     lines = []
@@ -167,7 +165,7 @@ def run_command(args: argparse.Namespace) -> None:
     run = run_named(args.run, args)
     if args.learning_rate is not None:
         _change_learning_rate(run, args.learning_rate)
-    _execute(run, workspace_of_run(run, args), args.device)
+    execute(run, workspace_of_run(run, args), args.device)
 
 
 def _change_learning_rate(run: Run, learning_rate: float) -> None:
@@ -186,35 +184,7 @@ def worker_command(args: argparse.Namespace) -> None:
     run_worker(workspace_of(args), device=args.device, idle_exit=args.idle_exit)
 
 
-def demo_command(args: argparse.Namespace) -> None:
-    """The whole story: heatmap, adaptive pruning to half depth with recovery, before and after, a report."""
-    from engine.evaluation.report import write_report
-
-    started = time.monotonic()
-    workspace = workspace_of(args)
-    recovery = FinetuneConfig(num_steps=100, batch_size=128, learning_rate=5e-4)
-    params = {
-        **model_params(args),
-        "data": args.data,
-        "target_depth": args.target_depth,
-        "num_stages": 3,
-        "finetune": asdict(recovery),
-        "protocol": asdict(Protocol(num_images=500)),
-        "ced": asdict(CedConfig()),
-    }
-    run = create_run(workspace, kind="prune", title=f"demo: {args.model} on {args.data}", params=params)
-    print(
-        f"1. Which blocks of {args.model} does {args.data} need? 2. Drop the others, let the model recover. 3. Compare."
-    )
-    _execute(run, workspace, args.device)
-    out = Path(args.out) if args.out else run.path / "report.html"
-    write_report(run.path, out)
-    summary = _summary(run)
-    print(f"\n{_summary_table(summary)}")
-    print(f"report: {out}\n{time.monotonic() - started:.0f} s in all; run {run.id}")
-
-
-def _execute(run: Run, workspace: Workspace, device: str) -> None:
+def execute(run: Run, workspace: Workspace, device: str) -> None:
     """Runs to the end, telling phases and messages on standard error as they change."""
     from engine.runs.jobs import execute_run
 
@@ -226,7 +196,7 @@ def _execute(run: Run, workspace: Workspace, device: str) -> None:
             phase, told = progress.phase, now
 
 
-def _summary(run: Run) -> dict[str, Any]:
+def summary_of(run: Run) -> dict[str, Any]:
     rows = []
     for stage in run.stages():
         metrics = stage.metrics()
@@ -245,8 +215,8 @@ def _summary(run: Run) -> dict[str, Any]:
     return {"run": run.id, "folder": str(run.path), "stages": rows}
 
 
-def _summary_table(summary: dict[str, Any]) -> str:
-    names = list(summary["stages"][0]["fidelity"])
+def summary_table(summary: dict[str, Any]) -> str:
+    names = [name for name in summary["stages"][0]["fidelity"] if name.startswith(_IN_SUMMARY)]
     lines = [f"{'stage':26}{'depth':>6}{'params':>10}{'MACs':>9}{'latency':>11}{'speed-up':>9}  " + "  ".join(names)]
     for row in summary["stages"]:
         cost = row["efficiency"]

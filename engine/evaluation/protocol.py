@@ -4,12 +4,14 @@ from dataclasses import asdict, dataclass, fields
 
 from engine.errors import InputError
 
+ADAPTIVE = ("dopri5",)  # samplers that choose their steps themselves
+
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     num_images: int = 500  # generated images that the metrics rest on
     sampler: str = ""  # "" takes the process's default: ddim or euler
-    num_steps: int = 20  # sampling steps
+    num_steps: int = 20  # sampling steps; an adaptive sampler chooses its own
     cfg_scale: float = 2.0  # classifier-free guidance; 1 is without
     guided_channels: int | None = 3  # of the latent, as the official DiT and SiT do it; None guides all of them
     features: str = "demo-cnn"
@@ -24,7 +26,8 @@ class Protocol:
             raise InputError(f"{self.num_steps} sampling steps: choose 1 … 1000")
         if not 0 <= self.cfg_scale <= 30:
             raise InputError(f"cfg_scale {self.cfg_scale} is out of range 0 … 30; 1 is without guidance")
-
+        if not -(2**63) <= self.seed < 2**63 - self.num_images:  # every image has its own, counted from here
+            raise InputError(f"seed {self.seed} is out of range; take a number of at most 18 digits")
         if self.guided_channels is not None and self.guided_channels < 1:
             raise InputError(f"guided_channels {self.guided_channels}: at least 1, or none for all of them")
 
@@ -36,7 +39,8 @@ class Protocol:
     def label(self) -> str:
         channels = "all" if self.guided_channels is None else f"{self.guided_channels}"
         guidance = "no guidance" if self.cfg_scale == 1 else f"cfg {self.cfg_scale:g} on {channels} channels"
+        steps = "adaptive steps" if self.sampler in ADAPTIVE else f"{self.num_steps} steps"
         return (
-            f"{self.num_images} images · {self.sampler or 'default sampler'} {self.num_steps} steps · {guidance} · "
+            f"{self.num_images} images · {self.sampler or 'default sampler'} {steps} · {guidance} · "
             f"seed {self.seed} · {self.features} · {self.device} {self.precision}"
         )

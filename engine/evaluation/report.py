@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 
 from engine.errors import AssetError, InputError
+from engine.evaluation.comparing import differences
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.report_figures import block_strip, ced_figure, loss_figure, picture
 from engine.importance.config import VARIABLES
@@ -61,6 +62,8 @@ def _header(run: Run, stages: list[Stage]) -> str:
     lead += (
         f"{first.depth} blocks became {last.depth} in {_count(len(stages) - 1, 'stage')}, each followed by fine-tuning."
     )
+    if adapted := first.info.get("train"):
+        lead += f" The intact model was adapted to the data before, in {_count(adapted['num_steps'], 'training step')}."
     if state != "done":
         lead += f" <b>The run is {state}</b>; this is what it had finished."
     return (
@@ -79,7 +82,7 @@ def _tiles(first: Stage, last: Stage) -> list[str]:
         tiles.append(_tile(f"{cost_after[key] / cost_before[key]:.0%}", f"of the {name}"))
     faster = cost_before["latency_ms"]["median"] / cost_after["latency_ms"]["median"]
     tiles.append(_tile(f"{faster:.2f}×", f"as fast ({cost_after['device']}, batch {cost_after['batch_size']})"))
-    if not _differences(before, after):
+    if not differences(before, after):
         for name, measured in after["fidelity"].items():
             if name.startswith("FID") and name in before["fidelity"]:
                 tiles.append(_tile(f"{before['fidelity'][name]['value']:.3g} → {measured['value']:.3g}", escape(name)))
@@ -200,8 +203,9 @@ def _gallery(stages: list[Stage]) -> str:
         return (
             "<h2>Before and after</h2><p>The two ends share no seed and class, so their pictures can't be paired.</p>"
         )
+    intact = "intact model, adapted to the data" if stages[0].info.get("train") else "intact model"
     return (
-        "<h2>Before and after</h2><p>Above the intact model, below the pruned and recovered one, from the same "
+        f"<h2>Before and after</h2><p>Above the {intact}, below the pruned and recovered one, from the same "
         f'starting noise and class. The first {len(pairs)}, not chosen.</p><div class="pairs">{"".join(pairs)}</div>'
     )
 
@@ -215,7 +219,7 @@ def _metrics(stages: list[Stage]) -> str:
     if not measured:
         return "<h2>Measured</h2><p>No stage was evaluated.</p>"
     base = measured[0][1]
-    alike = [(stage, metrics) for stage, metrics in measured if not _differences(base, metrics)]
+    alike = [(stage, metrics) for stage, metrics in measured if not differences(base, metrics)]
     rows = []
     for name in base["fidelity"]:
         rows.append((name, [_interval(metrics["fidelity"].get(name)) for _, metrics in alike]))
@@ -233,7 +237,7 @@ def _metrics(stages: list[Stage]) -> str:
     )
     others = ""
     for stage, metrics in measured:
-        if differing := _differences(base, metrics):
+        if differing := differences(base, metrics):
             others += f"<p><b>Stage {stage.number} is left out</b>: its protocol differs in {', '.join(differing)}.</p>"
     return (
         f"<h2>Measured</h2><p>{escape(_protocol(base).label())}. In brackets: 90 % intervals.</p>"
@@ -260,10 +264,6 @@ def _notes(stages: list[Stage]) -> str:
 def _protocol(metrics: dict) -> Protocol:
     known = {field.name for field in fields(Protocol)}
     return Protocol(**{key: value for key, value in metrics["protocol"].items() if key in known})
-
-
-def _differences(a: dict, b: dict) -> list[str]:
-    return _protocol(a).differences(_protocol(b))
 
 
 def _interval(measured: dict | None, key: str = "value") -> str:

@@ -11,6 +11,7 @@ from engine.data.dataset import Data
 from engine.data.latents import with_pictures
 from engine.errors import InputError
 from engine.evaluation.efficiency import compare_efficiency
+from engine.evaluation.features import load_features
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import SampleSet, sample_batches
@@ -68,6 +69,9 @@ def evaluate_into(
     device = model.device.type
     data = with_pictures(model, data)
     protocol = replace(protocol, sampler=protocol.sampler or model.process.default_sampler, device=device)
+    load_features(
+        protocol.features, device=device, workspace=cache.parent
+    )  # if missing, said at once
     batches = []
     for batch in sample_batches(model, protocol):
         batches.append(batch)

@@ -8,16 +8,17 @@ import os
 import sys
 import time
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from engine.arena.config import ArenaConfig
+from engine.arena.entrants import ENTRANTS
 from engine.arena.result import arena_result
 from engine.evaluation.protocol import Protocol
-from engine.importance.config import CedConfig, CriteriaConfig
+from engine.importance.config import CRITERIA, CedConfig, CriteriaConfig
 from engine.importance.criteria_result import CriterionScores, rank_correlations
 from engine.runs import library
 from engine.runs.queue import WorkerInfo, beat, claim_next_preview, finish_preview
@@ -126,33 +127,80 @@ def add_criteria(workspace: Workspace, **asked: object) -> Run:
     return run
 
 
-def arena_content(config: ArenaConfig | None = None, *, gap: float = 0.0, num_bouts: int | None = None) -> dict:
+GOOD = (0, 2, 4, 6, 8, 10)  # the blocks that "ced-target" and "bi" name in made-up arenas
+
+
+def arena_content(
+    config: ArenaConfig | None = None,
+    *,
+    gap: float = 0.0,
+    staged_gap: float = 0.0,
+    num_bouts: int | None = None,
+    old: bool = False,
+) -> dict:
     """An arena of made-up bouts. ``gap``: how much better the blocks of "ced-target" are than chance, on a log scale;
-    "bi" names the same blocks, every other criterion a set that is no better than chance. Without ``num_bouts`` all of
-    them."""
-    config = config or ArenaConfig(num_random=4)
-    rng, good = np.random.default_rng(5), (0, 2, 4, 6, 8, 10)
-    dropped = {name: tuple(sorted(rng.choice(DEPTH, 6, replace=False).tolist())) for name in config.entrants}
-    dropped |= {name: good for name in ("ced-target", "bi") if name in dropped}
-    for index in range(config.num_random):
-        dropped[f"random {index + 1}"] = tuple(sorted(rng.choice(DEPTH, 6, replace=False).tolist()))
+    "bi" names the same blocks, every other criterion a set that is no better than chance; one that prunes in stages is
+    better by ``staged_gap`` and comes to another set with each seed. Without ``num_bouts`` all of them.
+
+    ``old``: as it was written before any pruned in stages, and of less said."""
+    config = config or arena_config()
+    if old:
+        config = replace(config, entrants=tuple(name for name in config.entrants if name in OLD_ENTRANTS))
+    rng = np.random.default_rng(5)
+
+    def some_blocks() -> tuple[int, ...]:
+        return tuple(sorted(rng.choice(DEPTH, 6, replace=False).tolist()))
+
+    at_once = [name for name in config.entrants if not ENTRANTS[name].progressive]
+    staged = [name for name in config.entrants if ENTRANTS[name].progressive]
+    dropped = {name: some_blocks() for name in at_once}
+    dropped |= {name: GOOD for name in ("ced-target", "bi") if name in dropped}
+    dropped |= {f"random {index + 1}": some_blocks() for index in range(config.num_random)}
     of = {
-        name: [float(block not in dropped[name]) + 0.01 * block for block in range(DEPTH)] for name in config.entrants
+        name: [float(block not in dropped[name]) + 0.01 * block for block in range(DEPTH)]
+        for name in at_once
+        if not ENTRANTS[name].greedy
     }
     bouts = []
     for seed in range(config.num_seeds):
-        for blocks in [(), *dict.fromkeys(dropped.values())]:
-            noise = rng.normal(0, 0.05)
-            fid = float(np.exp((4.0 - gap * (blocks == good) if blocks else 3.0) + noise))
-            bouts.append({"dropped": list(blocks), "seed": seed, "fid": fid, "kid": fid / 2000, "accuracy": 0.9,
-                          "loss": fid / 100})  # fmt: skip
+        for who in [(), *dict.fromkeys(dropped.values()), *staged]:
+            in_stages = isinstance(who, str)
+            better = staged_gap if in_stages else gap * (who == GOOD)
+            fid = float(np.exp((4.0 - better if who else 3.0) + rng.normal(0, 0.05)))
+            blocks = some_blocks() if in_stages else who
+            bout = {"dropped": list(blocks), "seed": seed, "fid": fid, "kid": fid / 2000, "accuracy": 0.9,
+                    "loss": fid / 100}  # fmt: skip
+            if not old:
+                stages = [{"dropped": list(blocks[2 * i : 2 * i + 2]), "num_steps": 100 * (i + 1),
+                           "reason": "2 blocks go: cost wanted that."} for i in range(3)]  # fmt: skip
+                bout |= {"strategy": who if in_stages else "", "stages": stages if in_stages else [], "seconds": 30.0,
+                         "train_macs": 1e12 * (1.2 if in_stages else 1.0 if who else 2.0)}  # fmt: skip
+            bouts.append(bout)
     bouts = bouts[:num_bouts]
     scores = {"of": of, "dropped": {name: list(blocks) for name, blocks in dropped.items()}}
-    return json.loads(json.dumps({"scores": scores, "bouts": bouts, "result": arena_result(config, scores, bouts)}))
+    result = arena_result(config, scores, bouts)
+    if old:
+        del result["chance"]
+        for row in result["table"]:
+            for name in ("num_sets", "against_intact", "train_macs"):
+                del row[name]
+    return json.loads(json.dumps({"scores": scores, "bouts": bouts, "result": result, "config": asdict(config)}))
+
+
+OLD_ENTRANTS = ("ced-target", "ced-samples", "ced-prediction", *(name for name in CRITERIA if name != "random"))
+
+
+def arena_round() -> int:
+    """Trainings of one seed in ``arena_content()``, where "ced-target" and "bi" share theirs."""
+    return 1 + len(ENTRANTS) - 1 + 4
+
+
+def arena_config() -> ArenaConfig:
+    return ArenaConfig(num_random=4)
 
 
 def add_arena(workspace: Workspace, *, state: str = "done", gap: float = 0.0) -> Run:
-    config = ArenaConfig(num_random=4)
+    config = arena_config()
     params = json.loads(json.dumps({"model": "demo-sit", "data": "shapes", "config": asdict(config)}))
     run = create_run(workspace, kind="arena", title="Arena of demo-sit on shapes", params=params)
     if state == "done":
@@ -160,15 +208,16 @@ def add_arena(workspace: Workspace, *, state: str = "done", gap: float = 0.0) ->
         run.update(state="done", progress=1.0, message="finished")
     else:
         _write(run.progress_folder / "arena.json", arena_content(config, gap=gap, num_bouts=20))
-        run.update(state=state, progress=0.4, phase="recovering", message="20 of 45 recovered and measured",
+        message = f"20 of {3 * arena_round()} recovered and measured"
+        run.update(state=state, progress=0.4, phase="recovering", message=message,
                    eta_seconds=600.0, error=f"the fixture {state}" if state == "failed" else None)  # fmt: skip
     return run
 
 
-def add_prune(workspace: Workspace, *, state: str = "done", num_stages: int = 3) -> Run:
-    """12 → 10 → 8 → 6 blocks, adaptively."""
+def add_prune(workspace: Workspace, *, state: str = "done", num_stages: int = 3, adapt_steps: int = 0) -> Run:
+    """12 → 10 → 8 → 6 blocks, adaptively; ``num_stages`` −1: in the middle of adapting the intact model."""
     params = {
-        "model": "demo-sit", "data": "shapes", "target_depth": 6, "num_stages": 3,
+        "model": "demo-sit", "data": "shapes", "target_depth": 6, "num_stages": 3, "adapt_steps": adapt_steps,
         "finetune": asdict(FinetuneConfig()), "protocol": asdict(Protocol()), "ced": asdict(CedConfig()),
     }  # fmt: skip
     run = create_run(workspace, kind="prune", title="demo-sit on shapes: 12 → 6 blocks", params=params)
@@ -179,11 +228,15 @@ def add_prune(workspace: Workspace, *, state: str = "done", num_stages: int = 3)
         decision = _decision(order[2 * number - 2 :], number) if number else None
         if number:
             run.append("decision", stage=number, decision=decision)
+        if number or adapt_steps:
             _train_events(run, number)
         with run.new_stage(number) as folder:
-            _fill_stage(folder, number, kept, dropped, decision)
+            _fill_stage(folder, number, kept, dropped, decision, adapt_steps=adapt_steps)
         run.append("stage", stage=number)
-    if state == "running":
+    if num_stages < 0:
+        _train_events(run, 0, num_steps=120)
+        run.update(state=state, progress=0.1, phase="adapting", message="stage 0: step 120 of 300")
+    elif state == "running":
         run.append("decision", stage=num_stages + 1, decision=_decision(order, num_stages + 1))
         _train_events(run, num_stages + 1, num_steps=120)
         run.update(state="running", progress=0.7, phase="recovery", message="step 120 of 300", eta_seconds=40.0)
@@ -233,16 +286,25 @@ def sample_images(number: int) -> np.ndarray:
 
 
 def _fill_stage(
-    folder: Path, number: int, kept: list[int], dropped: list[int], decision: dict | None, *, parent: int | None = None
+    folder: Path,
+    number: int,
+    kept: list[int],
+    dropped: list[int],
+    decision: dict | None,
+    *,
+    parent: int | None = None,
+    adapt_steps: int = 0,
 ) -> None:
     if number and parent is None:
         parent = number - 1
     info = {
         "stage": number, "parent": parent, "data": "shapes", "process": "flow",
-        "title": "intact" if not number else f"{len(kept)} of {DEPTH} blocks", "model": "demo-sit",
+        "title": f"{len(kept)} of {DEPTH} blocks" if number else "intact, adapted" if adapt_steps else "intact",
+        "model": "demo-sit",
         "kept_blocks": kept, "dropped_blocks": dropped, "depth": len(kept), "decision": decision,
-        "finetune": asdict(FinetuneConfig()) if number else None, "created": time.time(),
-        "train": {"num_steps": 300, "final_loss": 0.3, "seconds": 33.0} if number else None,
+        "finetune": asdict(FinetuneConfig()) if number or adapt_steps else None, "created": time.time(),
+        "train": {"num_steps": 300 if number else adapt_steps, "final_loss": 0.3, "seconds": 33.0}
+        if number or adapt_steps else None,
     }  # fmt: skip
     _write(folder / "stage.json", info)
     _write(folder / "config.json", model_config("flow", depth=len(kept)))

@@ -79,6 +79,44 @@ def test_greedy_has_no_race(empty: Workspace, open_page: Open) -> None:
     assert (newest["order"], newest["method"]) == ("greedy", "exact")
 
 
+def test_noise_levels_can_be_weighted_and_that_is_said(empty: Workspace, open_page: Open) -> None:
+    at = open_page("importance", model="demo-sit", data="shapes")
+    assert "noise levels weighted" not in words(at)
+    at.selectbox(key="ced_weighting").set_value("noisy").run()
+    assert not at.error and "noise levels weighted, the noisier, the more" in words(at)
+    newest = open_run(empty, list_runs(empty)[0].id).params["config"]
+    assert newest == asdict(CedConfig(weighting="noisy"))
+
+
+def test_samples_have_no_noise_levels_to_weigh(empty: Workspace, open_page: Open) -> None:
+    at = open_page("importance", model="demo-sit", data="shapes")
+    at.selectbox(key="ced_weighting").set_value("clean").run()
+    at.button_group(key="importance_variable").set_value("samples").run()
+    assert not at.error and at.selectbox(key="ced_weighting").disabled and "noise levels weighted" not in words(at)
+    newest = open_run(empty, list_runs(empty)[0].id).params["config"]
+    assert (newest["variable"], newest["weighting"]) == ("samples", "even")
+    at.button_group(key="importance_variable").set_value("target").run()
+    assert at.selectbox(key="ced_weighting").value == "clean" and not at.selectbox(key="ced_weighting").disabled
+
+
+def test_two_variables_side_by_side_are_weighted_where_they_can_be(empty: Workspace, open_page: Open) -> None:
+    at = open_page("importance", model="demo-sit", data="shapes", look="two", data2="the same", variable2="samples")
+    at.selectbox(key="ced_weighting").set_value("noisy").run()
+    assert not at.error
+    asked = [open_run(empty, found.id).params["config"] for found in list_runs(empty)]
+    assert {(config["variable"], config["weighting"]) for config in asked} == {("target", "noisy"), ("samples", "even")}
+
+
+def test_a_link_to_a_run_of_before_weighting_takes_the_usual_one(full: Workspace, open_page: Open) -> None:
+    run = add_ced(full, variable="prediction")
+    file = run.path / "config.json"
+    content = json.loads(file.read_text())
+    del content["params"]["config"]["weighting"]
+    file.write_text(json.dumps(content))
+    at = open_page("importance", run=run.id)
+    assert at.selectbox(key="ced_weighting").value == "even" and "matters least" in words(at)
+
+
 def test_a_link_to_a_run_brings_its_settings_back(full: Workspace, open_page: Open) -> None:
     run = add_ced(full, variable="prediction", estimator="knn", samples=96, condition="class")
     at = open_page("importance", run=run.id)
@@ -92,7 +130,7 @@ def test_a_measurement_of_before_a_setting_existed_is_found(empty: Workspace, op
     run = add_ced(empty)
     file = run.path / "config.json"
     content = json.loads(file.read_text())
-    for name in ("granularity", "order", "method", "num_candidates"):
+    for name in ("granularity", "order", "method", "num_candidates", "weighting"):
         del content["params"]["config"][name]
     file.write_text(json.dumps(content))
     assert "matters least" in words(open_page("importance", model="demo-sit", data="shapes"))

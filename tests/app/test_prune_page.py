@@ -3,20 +3,23 @@
 import json
 import shutil
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app import jobs
 from app.pruning import driving, recovery, vote_table
 from app.pruning.stage_tree import Place, places
+from engine.models.bundled import read_model_info
 from engine.pruning import vote
 from engine.pruning.config import PruneConfig
 from engine.runs.drive import Drive, read_drive, write_drive
 from engine.runs.store import Run, list_runs, open_run
 from engine.runs.workspace import Workspace
+from engine.training.config import usual_recovery
 from tests.app.conftest import Open, words
-from tests.app.fixtures import add_branch, add_ced, add_prune, rest_at_decision
+from tests.app.fixtures import add_branch, add_ced, add_opened, add_prune, rest_at_decision
 
 
 def button(at: AppTest, label: str):
@@ -61,6 +64,55 @@ def test_a_run_can_be_asked_to_stop_at_each_decision(empty: Workspace, open_page
     params = newest(empty)
     assert params["step"] is True and params["max_per_stage"] == 2 and params["recovery_shares"] == "last-heavy"
     assert params["weights"] == {"cost": 1.0, "ntk": 0.5, "zico": 1.5}
+
+
+def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    assert at.number_input(key="max_per_stage").value is None
+    assert at.number_input(key="max_per_stage").proto.placeholder == "automatic"
+    button(at, "Start pruning").click().run()
+    params = newest(empty)
+    assert params["max_per_stage"] is None and params["adapt_steps"] == 0 and params["num_stages"] == 3
+    usual = usual_recovery(read_model_info(empty.root.parent / "models" / "demo-sit").num_parameters)
+    assert params["finetune"] == asdict(usual) and usual.schedule == "cosine" and usual.learning_rate == 2e-3
+    PruneConfig(**{key: params[key] for key in ("target_depth", "num_stages", "max_per_stage", "adapt_steps")})
+
+
+def test_a_large_model_starts_from_the_published_rate(empty: Workspace, open_page: Open) -> None:
+    add_opened(empty)
+    at = open_page("prune", run="new", model="dit-xl", data="shapes", how="adaptive")
+    assert at.number_input(key="learning_rate_0.0001").value == 1e-4
+    assert at.selectbox(key="schedule_0.0001").value == "constant"
+
+
+def test_stages_are_never_more_than_the_blocks_that_go(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    at.slider(key="num_stages").set_value(4).run()
+    at.slider(key="target_depth").set_value(10).run()
+    assert (at.slider(key="num_stages").max, at.slider(key="num_stages").value) == (2, 2) and not at.error
+    at.slider(key="target_depth").set_value(11).run()
+    only = at.slider(key="num_stages_only")
+    assert only.disabled and only.value == 1 and not at.error
+    button(at, "Start pruning").click().run()
+    assert newest(empty)["num_stages"] == 1
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    at.slider(key="num_stages").set_value(4).run()
+    at.slider(key="target_depth").set_value(11).run()
+    at.slider(key="target_depth").set_value(5).run()
+    assert at.slider(key="num_stages").value == 4  # what was chosen is remembered
+
+
+def test_the_intact_model_adapts_first_where_the_data_has_other_classes(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="glyphs", how="adaptive")
+    adapt = at.number_input(key="adapt_demo-sit_glyphs")
+    assert adapt.value == 300 and "the intact model adapts for 300 steps" in words(at)
+    assert "doesn't know the classes" not in words(at)
+    adapt.set_value(0).run()
+    assert "demo-sit doesn't know the classes of glyphs yet" in words(at)
+    at.number_input(key="adapt_demo-sit_glyphs").set_value(120).run()
+    button(at, "Start pruning").click().run()
+    assert newest(empty)["adapt_steps"] == 120
+    assert "The intact model adapts for 120 steps first. To 8 blocks in 3 stages" in words(at)
 
 
 def test_a_speed_up_can_be_the_target(empty: Workspace, open_page: Open) -> None:
@@ -227,6 +279,30 @@ def test_a_run_of_chosen_blocks_has_no_steps_to_offer(empty: Workspace, open_pag
     run.update(state="paused", message="paused at step 3 of 300")
     at = open_page("prune", run=run.id)
     assert "Go on" in labels(at) and "Step" not in labels(at)
+
+
+def test_a_run_in_the_middle_of_adapting_shows_what_it_learns(empty: Workspace, open_page: Open) -> None:
+    run = add_prune(empty, state="running", num_stages=-1, adapt_steps=300)
+    at = open_page("prune", run=run.id)
+    assert "adapting" in at.get("progress")[0].proto.text
+    said = words(at)
+    assert "Step 120 of 300 of adapting the intact model" in said
+    assert "The intact model adapts for 300 steps first" in said
+    chart = at.get("plotly_chart")[0].proto.spec
+    assert "intact model adapts" in chart and "Is it learning the data?" in chart and "recovery step" not in chart
+
+
+def test_an_adapted_intact_model_is_called_so_wherever_it_stands(empty: Workspace, open_page: Open) -> None:
+    run = add_prune(empty, num_stages=2, adapt_steps=300)
+    at = open_page("prune", run=run.id, stage="2")
+    said = words(at)
+    assert "<b>Stage 0</b> intact, adapted 300 steps" in said and said.count("<span>300 recovery steps</span>") == 2
+    assert "<th>intact, adapted</th>" in said and "of recovery in stage 2" in said
+    chart = next(chart.proto.spec for chart in at.get("plotly_chart") if "training loss" in chart.proto.spec)
+    assert "intact model adapts" in chart and "stage 1" in chart and "Is the model learning again?" in chart
+    assert f"{run.id}@0" in jobs.stages_by_ref()
+    plain = add_prune(empty, num_stages=1)
+    assert f"{plain.id}@0" not in jobs.stages_by_ref()
 
 
 # --- stages and branches ---

@@ -176,31 +176,32 @@ def test_a_stepped_pruning_rests_and_goes_on(capsys, tmp_path, tiny):
     assert Run(tmp_path / "run").stages()[-1].depth == 3
 
 
-PRUNE = ["prune", "TINY", "digits", "--num", "16", "--num-steps", "2", "--batch-size", "8", "--samples", "16"]
-PRUNE += ["--timesteps", "2", "--steps-per-stage", "2"]
+PRUNE = ["prune", "TINY", "digits", "--num", "16", "--num-steps", "2", "--samples", "16", "--timesteps", "2"]
+PRUNE += ["--steps-per-stage", "2"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--drop", "1"], (2e-3, "cosine", 20)),  # the tiny model is small
-        (["--drop", "1", "--schedule", "constant"], (2e-3, "constant", 20)),
-        (["--drop", "1", "--learning-rate", "1e-3"], (1e-3, "constant", 0)),
-        (["--drop", "1", "--learning-rate", "1e-3", "--schedule", "cosine"], (1e-3, "cosine", 0)),
+        (["--drop", "1"], (4e-3, "cosine", 20, 64)),  # the tiny model is small
+        (["--drop", "1", "--schedule", "constant", "--batch-size", "8"], (4e-3, "constant", 20, 8)),
+        (["--drop", "1", "--learning-rate", "1e-3"], (1e-3, "constant", 0, 128)),
+        (["--drop", "1", "--learning-rate", "1e-3", "--schedule", "cosine"], (1e-3, "cosine", 0, 128)),
     ],
 )
 def test_a_pruning_recovers_as_is_usual_for_the_models_size(capsys, tmp_path, tiny, monkeypatch, arguments, expected):
     run = made_by(tiny, tmp_path, monkeypatch, *arguments)
     recovery = run.params["finetune"]
-    assert (recovery["learning_rate"], recovery["schedule"], recovery["warmup_steps"]) == expected
+    names = ("learning_rate", "schedule", "warmup_steps", "batch_size")
+    assert tuple(recovery[name] for name in names) == expected
     assert recovery["num_steps"] == 2 and run.params["adapt_steps"] == 0 and run.params["max_per_stage"] is None
 
 
 def made_by(tiny, tmp_path, monkeypatch, *arguments) -> Run:
     """The run that a prune command makes, without the work."""
     monkeypatch.setattr("engine.runs.jobs.execute_run", lambda run, workspace, device: iter(()))
-    monkeypatch.setattr("engine.cli.runs._summary", lambda run: {})
-    monkeypatch.setattr("engine.cli.runs._summary_table", lambda summary: "")
+    monkeypatch.setattr("engine.cli.runs.summary_of", lambda run: {})
+    monkeypatch.setattr("engine.cli.runs.summary_table", lambda summary: "")
     called = [tiny if argument == "TINY" else argument for argument in (*PRUNE, *arguments)]
     assert main([*called, "--run", str(tmp_path / "run"), "--workspace", str(tmp_path / "w")]) == 0
     return Run(tmp_path / "run")
@@ -223,8 +224,8 @@ def test_there_are_never_more_stages_than_blocks_that_go_unless_asked_for(
 
 def test_a_run_that_diverged_goes_on_with_a_lower_learning_rate(capsys, tmp_path, tiny):
     folder, workspace = str(tmp_path / "run"), ["--workspace", str(tmp_path / "w")]
-    called = [tiny if argument == "TINY" else argument for argument in PRUNE]
-    arguments = [*called, "--drop", "1", "--adapt-steps", "3", "--learning-rate", "0.9", "--run", folder, *workspace]
+    called = [tiny if argument == "TINY" else argument for argument in (*PRUNE, "--batch-size", "8", "--drop", "1")]
+    arguments = [*called, "--adapt-steps", "3", "--learning-rate", "0.9", "--run", folder, *workspace]
     assert main(arguments) == 2
     assert "lower the learning rate and go on from the last good state" in capsys.readouterr().err
     assert main(["run", folder, "--learning-rate", "7", *workspace]) == 2

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from dataclasses import replace
 
@@ -10,17 +11,13 @@ from torch.utils.data import Dataset
 from engine.data.bundled import bundled_data
 from engine.data.dataset import Data
 from engine.errors import AssetError, InputError
-from engine.evaluation import fidelity
+from engine.evaluation import fidelity, reference
 from engine.evaluation.demo_cnn import FEATURES_FOLDER, read_demo_cnn
-from engine.evaluation.fidelity import (
-    class_accuracy,
-    evaluate_fidelity,
-    extract,
-    frechet_distance,
-    kernel_distance,
-    load_features,
-)
+from engine.evaluation.features import extract, load_features
+from engine.evaluation.fidelity import class_accuracy, evaluate_fidelity, frechet_distance, kernel_distance
+from engine.evaluation.frechet import Gaussian, frechet_distances
 from engine.evaluation.kernel import resampled_kernel_distances
+from engine.evaluation.resampling import resample
 
 
 @pytest.fixture(scope="module")
@@ -143,24 +140,21 @@ def test_intervals_are_as_wide_as_the_spread_of_independent_draws():
     every = bundled_data("shapes")
     features = extract(load_features("demo-cnn"), every.images[::2])  # 500 of each class, in order of classes
     members = np.arange(5000).reshape(10, 500)
-    reference = fidelity._statistics(features[members[:, 200:].ravel()])
+    rest = Gaussian.of(features[members[:, 200:].ravel()])
     draws = [members[:, 20 * k : 20 * k + 20].ravel() for k in range(10)]
-    spread = np.std([fidelity._fid(fidelity._statistics(features[draw]), reference) for draw in draws], ddof=1)
+    spread = np.std(frechet_distances(features, draws, rest), ddof=1)
     rng, labels = np.random.default_rng(0), np.repeat(np.arange(10), 20)
-    own = features[draws[0]]
-    resampled = [
-        fidelity._fid(fidelity._statistics(own[fidelity._resample(labels, rng)]), reference) for _ in range(40)
-    ]
+    resampled = frechet_distances(features[draws[0]], [resample(labels, rng) for _ in range(40)], rest)
     assert 0.5 < np.std(resampled) / spread < 2.5
 
 
 def test_resampling_keeps_the_number_of_each_class():
     rng = np.random.default_rng(0)
     labels = np.tile(np.arange(4), 15)
-    chosen = fidelity._resample(labels, rng)
+    chosen = resample(labels, rng)
     assert np.bincount(labels[chosen]).tolist() == [15] * 4 and len(set(chosen)) < 60
     few = np.arange(12)  # one of each: resampled together, else every resample would be the same
-    assert len(set(few[fidelity._resample(few, rng)])) < 12
+    assert len(set(few[resample(few, rng)])) < 12
 
 
 def test_the_same_seed_gives_the_same_numbers(shapes):
@@ -173,11 +167,18 @@ def test_the_same_seed_gives_the_same_numbers(shapes):
 def test_as_metrics_json(shapes):
     found = evaluate_fidelity(shapes.images[:40], shapes.labels[:40], shapes, seed=0, num_bootstrap=3)
     content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert list(content["fidelity"]) == ["FID (demo-cnn)", "KID (demo-cnn)", "class accuracy (demo-cnn)"]
-    for measured in content["fidelity"].values():
+    assert list(content["fidelity"]) == [
+        f"{name} (demo-cnn)" for name in ("FID", "KID", "IS", "precision", "recall", "class accuracy")
+    ]
+    for measured in (*content["fidelity"].values(), *content["noise_floor"].values()):
         assert measured["low"] <= measured["value"] <= measured["high"]
     assert content["noise_floor"]["FID (demo-cnn)"]["num_images"] == 40
     assert content["fidelity"]["KID (demo-cnn)"]["subset_size"] == 20
+    assert content["fidelity"]["IS (demo-cnn)"]["splits"] == 10
+    file = FEATURES_FOLDER / "demo-cnn.safetensors"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert content["features"] == {"name": "demo-cnn", "weights": file.name, "sha256": digest}
+    assert content["reference"] == {"name": "shapes", "hash": "shapes-300", "num_images": 300}
 
 
 def test_warnings_say_when_numbers_are_weak(shapes):
@@ -197,25 +198,29 @@ def test_data_of_unknown_classes_has_no_class_accuracy(shapes):
         shapes.images[:30], shapes.labels[:30], replace(shapes, name="mine"), seed=0, num_bootstrap=2
     )
     assert found.class_accuracy is None
-    assert list(found.as_dict()["fidelity"]) == ["FID (demo-cnn)", "KID (demo-cnn)"]
+    assert not any("accuracy" in name for name in found.as_dict()["fidelity"])
 
 
 def test_features_of_the_data_are_cached_and_a_damaged_cache_is_made_anew(shapes, tmp_path, monkeypatch):
     few = replace(shapes, images=shapes.images[:60], labels=shapes.labels[:60], content_hash="sixty")
     arguments = dict(seed=0, num_bootstrap=2, cache=tmp_path / "cache")
     first = evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments)
-    (file,) = (tmp_path / "cache").iterdir()
-    assert "demo-cnn" in file.name and "sixty" in file.name
+    files = {file.name.split("-")[0]: file for file in (tmp_path / "cache").iterdir()}
+    assert sorted(files) == ["features", "floor", "statistics"]
+    assert all("demo-cnn-" in file.name and "sixty" in file.name for file in files.values())
 
-    def refuse(extractor, images):
-        raise AssertionError("extracted again")
+    def refuse(*arguments):
+        raise AssertionError("computed again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(fidelity, "extract", refuse)
+        for name in ("extract", "nearest", "mean_of_pairs"):
+            patched.setattr(reference, name, refuse)
+        patched.setattr("engine.evaluation.noise_floor._measured", refuse)
         assert evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments) == first
-    file.write_bytes(file.read_bytes()[:100])
-    assert evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments) == first
-    with np.load(file, allow_pickle=False) as arrays:
+    for file in files.values():
+        file.write_bytes(file.read_bytes()[:100])
+        assert evaluate_fidelity(few.images[:20], few.labels[:20], few, **arguments) == first
+    with np.load(files["features"], allow_pickle=False) as arrays:
         assert arrays["features"].shape == (60, 128)
 
 
@@ -226,7 +231,11 @@ def test_features_of_the_data_are_cached_and_a_damaged_cache_is_made_anew(shapes
         (dict(labels=np.zeros(19, dtype=int)), "and 19"),
         (dict(labels=np.full(20, 10)), "labels go from 10 to 10, but shapes has 10 classes"),
         (dict(images=np.zeros((3, 32, 32, 3), np.uint8), labels=np.zeros(3, int)), "at least 8 of each"),
-        (dict(features="inception"), "features 'inception' are unknown; choose one of demo-cnn"),
+        (dict(images=np.zeros((20, 32, 32), np.uint8)), "grey images have to be repeated in three channels"),
+        (dict(images=np.zeros((20, 32, 32, 1), np.uint8)), "grey images have to be repeated in three channels"),
+        (dict(images=np.zeros((20, 32, 32, 4), np.uint8)), "with transparency have to be laid on a background"),
+        (dict(images=np.zeros((20, 3, 32, 32), np.uint8)), "the channels have to come last"),
+        (dict(features="vgg"), "features 'vgg' are unknown; choose one of demo-cnn, inception, dinov2, clip"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_line(shapes, change, message):
@@ -282,3 +291,88 @@ def test_one_image_a_class_has_a_noise_floor_too(shapes):
     found = evaluate_fidelity(every.images[:16], np.arange(16), every, seed=0, num_bootstrap=2)
     assert found.noise_floor_images == 16
     assert 0 < found.noise_floor.low <= found.noise_floor.value <= found.noise_floor.high
+
+
+def test_each_class_by_itself(shapes):
+    """Equal to measuring the class alone; what its images are too few for is said."""
+    every = bundled_data("shapes")
+    chosen = np.concatenate([np.flatnonzero(every.labels == 0)[:150], np.flatnonzero(every.labels == 1)[:30]])
+    chosen = np.concatenate([chosen, np.flatnonzero(every.labels == 2)[:1]])
+    data = replace(every, images=every.images[::3], labels=every.labels[::3])
+    found = evaluate_fidelity(every.images[chosen], every.labels[chosen], data, seed=0, num_bootstrap=4)
+    first, second, third = (found.per_class[name] for name in every.class_names[:3])
+    assert list(found.per_class) == list(every.class_names[:3])
+    assert (first.num_images, second.num_images, third.num_images) == (150, 30, 1)
+    extractor = load_features("demo-cnn")
+    own = extract(extractor, every.images[chosen[:150]]), extract(extractor, data.images[data.labels == 0])
+    assert first.scores["FID"].value == pytest.approx(frechet_distance(*own), rel=1e-6)
+    assert first.scores["KID"].value == pytest.approx(kernel_distance(*own)[0], rel=1e-6)
+    assert set(first.scores) == {"FID", "KID", "precision", "recall", "class accuracy"} and first.left_out == ""
+    assert set(second.scores) == {"KID", "precision", "recall", "class accuracy"}
+    assert second.left_out == "FID: 128 features need more than 128 of each, not 30 generated and 333 real images"
+    assert third.scores == {} and "all: 1 generated and 333 real images are too few" in third.left_out
+    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))["per_class"]
+    assert content[every.class_names[0]]["FID (demo-cnn)"]["value"] == first.scores["FID"].value
+    assert content[every.class_names[2]] == {"num_images": 1, "num_reference": 333, "left_out": third.left_out}
+
+
+def test_classes_of_the_same_name_stay_apart(shapes):
+    named = replace(shapes, class_names=("crane", "crane", *shapes.class_names[2:]))
+    found = evaluate_fidelity(shapes.images[:60], shapes.labels[:60], named, seed=0, num_bootstrap=2)
+    assert {"crane (0)", "crane (1)"} < set(found.per_class) and len(found.per_class) == 10
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((20, 32, 32, 3), 128, np.uint8), "all 20 generated images are the same"),
+        (
+            np.arange(20, dtype=np.uint8)[:, None, None, None].repeat(32, 1).repeat(32, 2).repeat(3, 3),
+            "20 of the 20 generated images are of one colour",
+        ),
+    ],
+)
+def test_images_without_content_are_measured_and_named(shapes, images, message):
+    found = evaluate_fidelity(images, np.arange(20) % 10, shapes, seed=0, num_bootstrap=3)
+    assert message in found.warnings
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert found.recall.value < 0.05 and found.fid.value > 5 * found.noise_floor.value
+
+
+def test_data_of_a_single_picture_gives_finite_numbers(shapes):
+    same = replace(shapes, images=shapes.images[:1].repeat(40, axis=0), labels=shapes.labels[:40], content_hash="same")
+    found = evaluate_fidelity(same.images[:20], same.labels[:20], same, seed=0, num_bootstrap=3)
+    json.dumps(found.as_dict(), allow_nan=False)
+    assert found.fid.value == pytest.approx(0, abs=1e-5)
+    assert any("too few to know how these vary together" in warning for warning in found.warnings)
+
+
+def test_images_and_data_of_different_sizes_are_named(shapes):
+    large = shapes.images[:20].repeat(2, axis=1).repeat(2, axis=2)
+    found = evaluate_fidelity(large, shapes.labels[:20], shapes, seed=0, num_bootstrap=2)
+    assert "generated images of 64×64 pixels are compared with shapes's 32×32" in found.warnings
+
+
+def test_features_that_are_not_finite_are_refused(shapes):
+    features = load_features("demo-cnn")
+    broken = replace(features, extractor=_Broken(features.extractor))
+    with pytest.raises(AssetError, match="demo-cnn gave numbers that aren't finite"):
+        extract(broken, shapes.images[:4])
+
+
+class _Broken(torch.nn.Module):
+    def __init__(self, extractor):
+        super().__init__()
+        self.extractor = extractor
+
+    def forward(self, images):
+        features, logits = self.extractor(images)
+        return features * float("nan"), logits
+
+
+def test_the_fewest_images_that_are_taken_give_finite_numbers(shapes):
+    few = replace(shapes, images=shapes.images[:8], labels=np.arange(8), content_hash="eight")
+    found = evaluate_fidelity(shapes.images[8:16], np.arange(8), few, seed=0, num_bootstrap=3)
+    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert content["noise_floor"]["recall (demo-cnn)"]["num_images"] == 4
+    assert all(own["left_out"].startswith("all: 1 generated") for own in content["per_class"].values())

@@ -202,6 +202,20 @@ def test_a_resumed_step_counts_once(run, tmp_path):
     assert points[0] == points[1]
 
 
+def test_an_intact_model_that_was_adapted_is_told_apart(workspace, tmp_path):
+    untouched = report_of(make_prune_run(workspace), tmp_path / "untouched.html").text
+    assert "adapted" not in untouched and "Above the intact model, below" in untouched
+    run = make_prune_run(workspace)
+    file = run.stage(0).path / "stage.json"
+    info = json.loads(file.read_text()) | {"title": "intact, adapted", "train": {"num_steps": 60, "final_loss": 0.5}}
+    file.write_text(json.dumps(info))
+    run.append("train", stage=0, step=60, num_steps=60, loss=0.5, learning_rate=1e-4)
+    text = report_of(run, tmp_path / "adapted.html").text
+    assert "The intact model was adapted to the data before, in 60 training steps." in text
+    assert "Above the intact model, adapted to the data, below the pruned" in text
+    assert "Stage 0: intact, adapted" in text and "stage 0" in text  # the latter in the losses
+
+
 def test_an_unfinished_run_says_so(workspace, tmp_path):
     run = make_prune_run(workspace, stages=STAGES[:1])
     run.update(state="interrupted")
