@@ -100,7 +100,7 @@ def _plan(config: ArenaConfig, scores: Scores) -> list[tuple[str, tuple[int, ...
 
 def _words(strategy: str, dropped: tuple[int, ...]) -> str:
     if strategy:
-        return strategy
+        return ENTRANTS[strategy].title
     return f"without {', '.join(map(str, dropped))}" if dropped else "intact"
 
 
