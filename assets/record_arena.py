@@ -25,7 +25,7 @@ from engine.runs.arena_job import arena_config  # noqa: E402
 _OPTIONS = {"num_dropped": "--num-dropped", "num_seeds": "--seeds", "num_random": "--num-random",
             "adapt_steps": "--adapt-steps"}  # fmt: skip
 _OF_RECOVERY = {"num_steps": "--steps", "batch_size": "--batch-size", "learning_rate": "--learning-rate",
-                "distill_weight": "--distill-weight"}  # fmt: skip
+                "schedule": "--schedule", "distill_weight": "--distill-weight"}  # fmt: skip
 
 
 def main() -> None:
@@ -71,7 +71,7 @@ def command(model: str, data: str, config: ArenaConfig) -> str:
 
 def _changed(config: Any, usual: Any, options: dict[str, str]) -> list[str]:
     return [
-        f"{options[field.name]} {getattr(config, field.name):g}"
+        f"{options[field.name]} {getattr(config, field.name)}"
         for field in fields(config)
         if field.name in options and getattr(config, field.name) != getattr(usual, field.name)
     ]

@@ -41,18 +41,18 @@ def export_command(args: argparse.Namespace) -> None:
 
 
 def sample_command(args: argparse.Namespace) -> None:
-    from engine.evaluation.sample_files import estimate_seconds, num_sampled, sample_into, where_kept
+    from engine.evaluation.sample_files import estimate_seconds, num_left, num_sampled, sample_into, where_kept
 
     model = model_of(args)
     classes = numbers(args.classes) if args.classes else None
     protocol = protocol_of(args)
     out = Path(args.out or "samples.npz")
-    num_left = protocol.num_images - num_sampled(out)
-    seconds = estimate_seconds(model, protocol, num_left)
+    left = num_left(out, model, protocol, classes=classes, flat=args.flat)
+    seconds = estimate_seconds(model, protocol, left)
     if seconds > _LONG and not args.yes:
-        _ask(f"{num_left:,} images would take about {_duration(seconds)} and {_size(model, num_left)}")
+        _ask(f"{left:,} images would take about {_duration(seconds)} and {_size(model, left)}")
     elif seconds > _WORTH_A_WORD:
-        tell(f"{num_left:,} images, about {_duration(seconds)}")
+        tell(f"{left:,} images, about {_duration(seconds)}")
     told = time.monotonic()
     try:
         for done in sample_into(out, model, protocol, classes=classes, flat=args.flat):

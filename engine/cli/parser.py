@@ -79,10 +79,7 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--drop", help="or these blocks at once, as in 3,7")
     sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
     sub.add_argument("--steps-per-stage", type=int, default=FinetuneConfig.num_steps)
-    sub.add_argument("--batch-size", type=int, help="default: what is usual for the model's size")
-    sub.add_argument("--learning-rate", type=float, help="default: what is usual for a model of this size")
-    sub.add_argument("--schedule", choices=SCHEDULES, help="default: the usual one beside the usual learning rate")
-    sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)
+    _recovery(sub)
     sub.add_argument("--run", help="run folder to make (default: a new one in the workspace)")
     sub = add("arena", runs.arena_command, "what gives the best quality after recovery?", "model", "data")
     _output(sub)
@@ -94,10 +91,9 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--entrants", help="who takes part, with commas (default: all)")
     sub.add_argument("--num-random", type=int, default=usual.num_random, help="random sets that take part")
     sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
-    sub.add_argument("--steps", type=int, default=usual.finetune.num_steps, help="of recovery, for every entrant")
-    sub.add_argument("--batch-size", type=int, help="default: what is usual for the model's size")
-    sub.add_argument("--learning-rate", type=float, help="default: what is usual for the model's size")
-    sub.add_argument("--distill-weight", type=float, default=0.0)
+    steps = usual.finetune.num_steps
+    sub.add_argument("--steps", dest="steps_per_stage", type=int, default=steps, help="of recovery, for every entrant")
+    _recovery(sub)
     sub.add_argument("--run", help="run folder to make, or to go on with (default: a new one in the workspace)")
     sub = add("sample", models.sample_command, "draw images into an .npz or a folder of PNG files", "model")
     _sampling(sub)
@@ -155,3 +151,10 @@ def _sampling(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--cfg-scale", type=float, default=Protocol.cfg_scale)
     sub.add_argument("--guide-all-channels", action="store_true", help="not three of them, as the official code does")
     sub.add_argument("--seed", type=int, default=0)
+
+
+def _recovery(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--batch-size", type=int, help="default: what is usual for the model's size")
+    sub.add_argument("--learning-rate", type=float, help="default: what is usual for a model of this size")
+    sub.add_argument("--schedule", choices=SCHEDULES, help="default: the usual one beside the usual learning rate")
+    sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)

@@ -80,14 +80,7 @@ def arena_command(args: argparse.Namespace) -> None:
     from engine.arena.config import ArenaConfig
     from engine.arena.entrants import ENTRANTS
 
-    said = {"batch_size": args.batch_size, "learning_rate": args.learning_rate}
-    recovery = usual_recovery(
-        info_of(args).num_parameters,
-        num_steps=args.steps,
-        distill_weight=args.distill_weight,
-        seed=args.seed,
-        **{name: value for name, value in said.items() if value is not None},
-    )
+    recovery = _recovery(args, info_of(args).num_parameters)
     config = ArenaConfig(
         num_dropped=args.num_dropped,
         num_seeds=args.seeds,

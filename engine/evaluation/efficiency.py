@@ -16,6 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
+from engine.evaluation.protocol import Protocol
+from engine.evaluation.sampling import draw
 from engine.models.dit import DiT
 from engine.models.model import Model
 
@@ -50,6 +52,19 @@ class Efficiency:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamplingSpeed:
+    """From noise to pictures, decoding included. ``speedup`` is over the first of the models compared."""
+
+    images_per_second: float  # at the median of the turns
+    seconds: float  # median of a turn
+    speedup: float  # median over the turns of (first model's seconds / this one's), each pair side by side in time
+    speedup_low: float  # least and most of the turns
+    speedup_high: float
+    batch_size: int
+    turns: int
+
+
 def count_parameters(network: DiT) -> int:
     """All of them, the fixed position table excepted."""
     return sum(parameter.numel() for parameter in network.parameters()) - network.pos_embed.numel()
@@ -80,12 +95,9 @@ def measure_efficiency(model: Model, *, batch_size: int = 8, repeats: int = 20) 
 
 def compare_efficiency(models: Sequence[Model], *, batch_size: int = 8, repeats: int = 20) -> list[Efficiency]:
     """One result per model, timed in turns. All models must be on the same device."""
-    devices = {model.device for model in models}
-    if len(devices) != 1:
-        raise InputError(f"models on {', '.join(map(str, devices))} can't be timed together; load them on one device")
+    device = _on_one_device(models)
     if batch_size < 1 or repeats < 1:
         raise InputError(f"batch_size {batch_size} and repeats {repeats} must be at least 1")
-    device = devices.pop()
     networks = [model.network for model in models]
     latencies = _time_in_turns(networks, batch_size=batch_size, device=device, repeats=repeats, warmup=3)
     return [
@@ -101,6 +113,52 @@ def compare_efficiency(models: Sequence[Model], *, batch_size: int = 8, repeats:
         )
         for network, latency in zip(networks, latencies, strict=True)
     ]
+
+
+def compare_sampling(
+    models: Sequence[Model], protocol: Protocol, *, batch_size: int = 16, turns: int = 5
+) -> list[SamplingSpeed]:
+    """One result per model: the same seeds and classes drawn in turns (A, B, A, B, …), ``batch_size`` images at once.
+
+    The sampler, its steps and the guidance are the protocol's; its ``num_images`` doesn't count. Raises InputError for
+    models on different devices and for a protocol that doesn't fit one of them.
+    """
+    _on_one_device(models)
+    if batch_size < 1 or turns < 1:
+        raise InputError(f"batch_size {batch_size} and turns {turns} must be at least 1")
+    seconds = np.array(
+        [[_seconds_of_drawing(model, protocol, batch_size) for model in models] for _ in range(1 + turns)]
+    )[1:]  # (turns, models); the first turn warms up
+    ratios = seconds[:, :1] / seconds
+    return [
+        SamplingSpeed(
+            images_per_second=batch_size / float(np.median(seconds[:, k])),
+            seconds=float(np.median(seconds[:, k])),
+            speedup=float(np.median(ratios[:, k])),
+            speedup_low=float(ratios[:, k].min()),
+            speedup_high=float(ratios[:, k].max()),
+            batch_size=batch_size,
+            turns=turns,
+        )
+        for k in range(len(models))
+    ]
+
+
+def _seconds_of_drawing(model: Model, protocol: Protocol, batch_size: int) -> float:
+    index = np.arange(batch_size)
+    with _evaluating(model.network):
+        _synchronize(model.device)
+        started = time.perf_counter()
+        draw(model, labels=index % model.config.num_classes, seeds=protocol.seed + index, protocol=protocol)
+        _synchronize(model.device)
+        return time.perf_counter() - started
+
+
+def _on_one_device(models: Sequence[Model]) -> torch.device:
+    devices = {model.device for model in models}
+    if len(devices) != 1:
+        raise InputError(f"models on {', '.join(map(str, devices))} can't be timed together; load them on one device")
+    return devices.pop()
 
 
 def _time_in_turns(

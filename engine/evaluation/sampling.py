@@ -1,15 +1,24 @@
-"""Draws images from a model, one seed per image: image k is the same in whatever company it is drawn."""
+"""Draws images from a model, one seed per image: image k is the same in whatever company it is drawn.
+
+A matrix product of few rows may add its terms in another order than one of many, so the same image could differ in its
+last bits between batches. On a CPU images are therefore drawn in groups of one fixed size, the last one filled up with
+images that are thrown away: an image's bits depend on its seed, its class and the protocol alone. A GPU takes whole
+batches, and there the equality is up to rounding.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
 from engine.models.model import Model
 from engine.process.guidance import guided
+
+_TOKENS_AT_A_TIME = 256  # of a group on a CPU: 16 images of the bundled models, 8 if guided; 1 of DiT-XL/2
 
 
 @dataclass(frozen=True)
@@ -22,31 +31,69 @@ class SampleSet:
 
 
 def sample_batches(
-    model: Model, protocol: Protocol, *, classes: list[int] | None = None, batch_size: int = 64
+    model: Model, protocol: Protocol, *, classes: list[int] | None = None, batch_size: int = 64, start: int = 0
 ) -> Iterator[SampleSet]:
     """Yields ``protocol.num_images`` images in batches; image k has seed ``protocol.seed + k`` and the classes in turn.
 
-    Raises InputError for classes that the model hasn't, and for a sampler of the other process.
+    ``start``: the first image, where those before it are there already or are another worker's. Raises InputError for
+    classes that the model hasn't, and for a sampler of the other process.
     """
-    classes = list(range(model.config.num_classes)) if classes is None else list(classes)
+    classes = chosen_classes(model, classes)
+    for begin in range(start, protocol.num_images, batch_size):
+        index = np.arange(begin, min(begin + batch_size, protocol.num_images))
+        labels = np.array(classes)[index % len(classes)]
+        yield draw(model, labels=labels, seeds=protocol.seed + index, protocol=protocol)
+
+
+def chosen_classes(model: Model, classes: list[int] | None) -> list[int]:
+    """None takes all. Raises InputError for one that the model hasn't."""
+    if classes is None:
+        return list(range(model.config.num_classes))
     outside = [label for label in classes if not 0 <= label < model.config.num_classes]
     if outside or not classes:
         raise InputError(
             f"class {outside[:1]} doesn't exist: {model.ref} has classes 0 … {model.config.num_classes - 1}"
         )
-    for start in range(0, protocol.num_images, batch_size):
-        index = np.arange(start, min(start + batch_size, protocol.num_images))
-        labels = np.array(classes)[index % len(classes)]
-        yield draw(model, labels=labels, seeds=protocol.seed + index, protocol=protocol)
+    return list(classes)
 
 
 def sample(model: Model, protocol: Protocol, *, classes: list[int] | None = None, batch_size: int = 64) -> SampleSet:
-    batches = list(sample_batches(model, protocol, classes=classes, batch_size=batch_size))
-    return SampleSet(*(np.concatenate([getattr(b, name) for b in batches]) for name in ("images", "labels", "seeds")))
+    return joined(list(sample_batches(model, protocol, classes=classes, batch_size=batch_size)))
 
 
 def draw(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Protocol) -> SampleSet:
     """One image for each pair of label and seed."""
+    labels, seeds = np.asarray(labels, dtype=np.int64), np.asarray(seeds, dtype=np.int64)
+    size = images_at_a_time(model, protocol) or len(seeds)
+    groups = []
+    for begin in range(0, len(seeds), size):
+        group = [column[begin : begin + size] for column in (labels, seeds)]
+        num = len(group[0])
+        filled = [np.pad(column, (0, size - num), mode="edge") for column in group]
+        drawn = draw_together(model, labels=filled[0], seeds=filled[1], protocol=protocol)
+        groups.append(SampleSet(drawn.images[:num], *group))
+    return joined(groups)
+
+
+def images_at_a_time(model: Model, protocol: Protocol) -> int | None:
+    """The fixed size of a group; None where it may be any, on a GPU."""
+    if model.device.type != "cpu":
+        return None
+    halves = 1 if protocol.cfg_scale == 1 else 2
+    return max(1, _TOKENS_AT_A_TIME // (halves * model.config.num_tokens))
+
+
+def draw_together(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Protocol) -> SampleSet:
+    """All in one batch, whatever that does to the last bits."""
+    *_, (_, latents) = trajectory(model, labels=labels, seeds=seeds, protocol=protocol)
+    return SampleSet(model.autoencoder.decode(latents), labels, seeds)
+
+
+@torch.inference_mode()
+def trajectory(
+    model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Protocol
+) -> Iterator[tuple[float, Tensor]]:
+    """From each seed's noise to its latent: (time, state) after each step, as the process tells time."""
     sampler = protocol.sampler or model.process.default_sampler
     if sampler not in model.process.samplers:
         raise InputError(
@@ -54,6 +101,7 @@ def draw(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Proto
         )
     if protocol.cfg_scale != 1:
         model.null_class_or_raise()
+    # noise that a sampler adds on its way comes from the image's own generator, too
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     noise = torch.stack([torch.randn(model.config.latent_shape, generator=g) for g in generators])
     network = guided(
@@ -63,8 +111,15 @@ def draw(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Proto
         num_guided_channels=protocol.guided_channels,
     )
     y = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(model.device)
-    with torch.inference_mode():
-        *_, (_, latents) = model.process.sample(
-            network, noise.to(model.device), y, num_steps=protocol.num_steps, sampler=sampler, generators=generators
-        )
-    return SampleSet(model.autoencoder.decode(latents), np.asarray(labels), np.asarray(seeds))
+    yield from model.process.sample(
+        network,
+        noise.to(model.device),
+        y,
+        num_steps=protocol.num_steps,
+        sampler=sampler,
+        generators=generators,
+    )
+
+
+def joined(sets: list[SampleSet]) -> SampleSet:
+    return SampleSet(*(np.concatenate([getattr(s, name) for s in sets]) for name in ("images", "labels", "seeds")))

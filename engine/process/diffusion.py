@@ -45,6 +45,10 @@ class Diffusion:
         """(num,) timesteps in the middles of equal parts of 0 … 999, ascending (towards noise)."""
         return ((torch.arange(num) + 0.5) * NUM_TIMESTEPS / num).floor().long()
 
+    def progress(self, t: float) -> float:
+        """Share of the way from noise to data."""
+        return 1 - t / NUM_TIMESTEPS
+
     def draw_timesteps(self, num: int, generator: torch.Generator) -> Tensor:
         return torch.randint(NUM_TIMESTEPS, (num,), generator=generator)
 
@@ -99,6 +103,7 @@ class Diffusion:
 
         ``network`` carries its guidance. ``generators``: one a sample, for the noise that "ddpm" adds at each step.
         """
+        assert generators is not None or sampler != "ddpm", "noise comes from somewhere"
         C = noise.shape[1]
         scheduler = _scheduler(sampler, num_steps, "learned_range" if self.learn_sigma else "fixed_large")
         x = noise * scheduler.init_noise_sigma

@@ -69,9 +69,7 @@ def evaluate_into(
     device = model.device.type
     data = with_pictures(model, data)
     protocol = replace(protocol, sampler=protocol.sampler or model.process.default_sampler, device=device)
-    load_features(
-        protocol.features, device=device, workspace=cache.parent
-    )  # if missing, said at once
+    load_features(protocol.features, device=device, workspace=cache.parent)  # if missing, said at once
     batches = []
     for batch in sample_batches(model, protocol):
         batches.append(batch)

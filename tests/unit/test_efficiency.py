@@ -1,5 +1,7 @@
 import dataclasses
+import statistics
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,11 +9,13 @@ import torch
 from engine.errors import InputError
 from engine.evaluation.efficiency import (
     compare_efficiency,
+    compare_sampling,
     count_macs,
     count_parameters,
     measure_efficiency,
     measure_latency,
 )
+from engine.evaluation.protocol import Protocol
 from engine.models.dit import DiT, DiTConfig
 from engine.models.model import Model
 from engine.process import make_process
@@ -114,6 +118,54 @@ def test_fewer_blocks_are_faster():
     whole, half = compare_efficiency([_model(network), _model(network.with_blocks([0, 2, 4, 6]))], repeats=15)
     assert half.macs < 0.55 * whole.macs
     assert half.latency_ms.median < whole.latency_ms.median
+
+
+SAMPLING = Protocol(num_steps=3, cfg_scale=1.0)
+
+
+def _drawing_model(network: DiT) -> Model:
+    decoder = SimpleNamespace(decode=lambda latents: latents.numpy())
+    return dataclasses.replace(_model(network), autoencoder=decoder)
+
+
+def test_sampling_is_compared_in_turns_on_the_same_images(monkeypatch):
+    calls, seconds = [], {"a": 0.02, "b": 0.01}
+    networks = [_network(), _network()]
+    networks[0].train()
+    for name, network in zip("ab", networks, strict=True):
+        forward = network.forward
+
+        def watched(x, t, y, name=name, forward=forward):
+            calls.append((name, float(x[0, 0, 0, 0]), y.tolist()))
+            time.sleep(seconds[name])
+            return forward(x, t, y)
+
+        monkeypatch.setattr(network, "forward", watched)
+    first, second = compare_sampling([_drawing_model(n) for n in networks], SAMPLING, batch_size=16, turns=3)
+    assert [name for name, *_ in calls] == (["a"] * 3 + ["b"] * 3) * (1 + 3)  # three steps each, once to warm up
+    assert calls[0][1:] == calls[3][1:] == calls[6][1:] and calls[0][2] == [*range(10), *range(6)]
+    assert networks[0].training and not networks[1].training
+    assert (first.speedup, first.speedup_low, first.speedup_high, first.turns) == (1.0, 1.0, 1.0, 3)
+    assert 1 < second.speedup_low <= second.speedup <= second.speedup_high < 4
+    assert second.seconds >= 3 * 0.01 and second.images_per_second == pytest.approx(16 / second.seconds)
+
+
+def test_the_speedup_is_the_median_of_the_turns_ratios(monkeypatch):
+    from engine.evaluation import efficiency
+
+    times = iter([9, 9, 4, 2, 30, 10, 6, 6])
+    monkeypatch.setattr(efficiency, "_seconds_of_drawing", lambda *_: next(times))
+    first, second = compare_sampling([_model(_network())] * 2, SAMPLING, batch_size=12, turns=3)
+    assert second.speedup == statistics.median([2, 3, 1]) and (second.speedup_low, second.speedup_high) == (1, 3)
+    assert first.images_per_second == 12 / 6 and second.images_per_second == 12 / 6
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"turns": 0}])
+def test_nonsense_of_sampling_is_refused(wrong):
+    with pytest.raises(InputError, match="at least 1"):
+        compare_sampling([_model(_network())], SAMPLING, **wrong)
+    with pytest.raises(InputError, match="euler"):
+        compare_sampling([_model(_network())], Protocol(sampler="ddim"))
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"repeats": 0}])
