@@ -80,6 +80,13 @@ def go_on(run: Run, *, step: bool | None = None) -> None:
     jobs.start_engine()
 
 
+def go_on_cooler(run: Run) -> None:
+    """From the last good state of a run that diverged, with a quarter of its learning rate from now on."""
+    now = params_now(run).get("finetune", {})
+    rate = now.get("learning_rate", FinetuneConfig.learning_rate) / 4
+    _drive(run, replace(read_drive(run), changes={"finetune": {**now, "learning_rate": rate}}))
+
+
 def carry_out(run: Run, choice: dict[str, Any], *, head: int, step: bool, num_steps: int | None = None) -> None:
     """Goes on from stage ``head`` with a choice made by a person: {"drop": [blocks of the loaded model], "record"}.
 

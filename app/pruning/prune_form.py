@@ -125,11 +125,11 @@ def recovery(info: ModelInfo, data: str) -> dict:
         learning_rate=first[2].number_input(
             "Learning rate", value=usual.learning_rate, format="%.1e", step=1e-4, key=f"learning_rate_{size}",
             persist_state="session",
-            help="AdamW without weight decay. Usual are 1e-4 for large models and 2e-3 for small ones.",
+            help="AdamW without weight decay. Usual are 1e-4 for large models and 4e-3 for small ones.",
         ),
         schedule=first[3].selectbox(
             "Schedule", SCHEDULES, SCHEDULES.index(usual.schedule), key=f"schedule_{size}", persist_state="session",
-            help="constant: the same rate throughout. cosine: down to zero at each stage's last step.",
+            help="constant: the same rate throughout. cosine: down to zero at the last step of the last stage.",
         ),
         batch_size=second[0].number_input(
             "Batch", 1, 4096, usual.batch_size, 16, key="batch_size", persist_state="session",

@@ -124,7 +124,16 @@ def _done(run: Run) -> None:
 def _stopped(run: Run, status: RunStatus) -> None:
     line = f"This run {'was ' if status.state != 'failed' else ''}{status.state}: {status.error or status.message}"
     (st.error if status.state == "failed" else st.warning)(line)
-    if st.button("Resume", type="primary", help="Goes on from the last step saved, with the same result."):
+    cooler = status.state == "failed" and "learning rate" in (status.error or "")
+    if cooler and st.button(
+        "Resume with a quarter of the learning rate", type="primary",
+        help="Goes on from the last good state. With the same rate the same would happen again.",
+    ):  # fmt: skip
+        driving.go_on_cooler(run)
+        st.rerun()
+    if not cooler and st.button(
+        "Resume", type="primary", help="Goes on from the last step saved, with the same result."
+    ):
         driving.go_on(run)
         st.rerun()
 

@@ -95,7 +95,9 @@ def knn(values: Tensor, counts: Tensor) -> Tensor:
 
 def residual(values: Tensor, counts: Tensor) -> Tensor:
     """Gaussian entropy of residuals whose mean squares are ``values`` (S, B, 1, 1): spread about zero, one variance."""
-    return gaussian_entropy_of_variance(values[:, :, 0, 0] @ (counts / counts.sum(1, keepdim=True)).T)
+    weights = counts / counts.sum(1, keepdim=True)
+    # stream by stream: in one product equal streams could come out a last bit apart, and without a change there is none
+    return gaussian_entropy_of_variance(torch.stack([weights @ stream for stream in values[:, :, 0, 0]]))
 
 
 ESTIMATORS: dict[str, Estimator] = {

@@ -74,7 +74,7 @@ def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Ope
     params = newest(empty)
     assert params["max_per_stage"] is None and params["adapt_steps"] == 0 and params["num_stages"] == 3
     usual = usual_recovery(read_model_info(empty.root.parent / "models" / "demo-sit").num_parameters)
-    assert params["finetune"] == asdict(usual) and usual.schedule == "cosine" and usual.learning_rate == 2e-3
+    assert params["finetune"] == asdict(usual) and usual.schedule == "cosine" and usual.learning_rate == 4e-3
     PruneConfig(**{key: params[key] for key in ("target_depth", "num_stages", "max_per_stage", "adapt_steps")})
 
 

@@ -20,6 +20,7 @@ PARAMS = {
     "data": "digits",
     "target_depth": 2,
     "num_stages": 2,
+    "recovery_shares": "even",
     "finetune": asdict(FinetuneConfig(num_steps=6, batch_size=8, learning_rate=1e-3)),
     "protocol": {"num_images": 16, "num_steps": 2, "cfg_scale": 1.5},
     "ced": asdict(CedConfig(samples=16, timesteps=2, num_bootstrap=20)),

@@ -48,7 +48,7 @@ def tiny(make_model, tmp_path):
 
 def prune_run(workspace, tiny, **changes):
     params = {"model": tiny, "data": "digits", "finetune": RECOVERY, "protocol": PROTOCOL, "ced": CED}
-    params |= changes or {"target_depth": 2, "num_stages": 2}
+    params |= {"recovery_shares": "even", **(changes or {"target_depth": 2, "num_stages": 2})}
     return create_run(workspace, kind="prune", title="tiny", params=params)
 
 

@@ -19,7 +19,7 @@ from engine.training.finetune import Trainer
 CED = CedConfig(samples=16, timesteps=2, num_bootstrap=20)
 RECOVERY = FinetuneConfig(num_steps=3, batch_size=8, learning_rate=1e-3)
 DISTILLED = replace(RECOVERY, distill_weight=1.0)
-ADAPTED = PruneConfig(target_depth=2, num_stages=2, adapt_steps=4)
+ADAPTED = PruneConfig(target_depth=2, num_stages=2, adapt_steps=4, recovery_shares="even")
 
 
 @pytest.fixture(scope="module")
