@@ -136,6 +136,8 @@ def _appearing(path: Path) -> Iterator[Path]:
                     _flush(file)
             os.rename(temporary, path)
             sync_folder(path.parent)
+        except WorkspaceError as error:  # about a file in there: a name that nobody asked for and that is gone
+            raise WorkspaceError(str(error).replace(str(temporary), str(path))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
