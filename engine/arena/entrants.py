@@ -78,12 +78,6 @@ _PROGRESSIVE = {
         ced={"variable": "samples"},
         recovery_shares="final",
     ),
-    "progressive-joint": _staged(
-        "Progressive · final · samples, greedy",
-        "As the one before; within a stage blocks are scored again after each removal, so that joint effects count.",
-        ced={"variable": "samples", "order": "greedy"},
-        recovery_shares="final",
-    ),
 }
 
 _CRITERIA = {
