@@ -10,7 +10,7 @@ from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo
 from engine.pruning.config import RECOVERY_SHARES, PruneConfig
-from engine.training.config import SCHEDULES, usual_recovery
+from engine.training.config import SCHEDULES, check_batch, usual_recovery
 
 _WAYS = {
     "rank": ("By rank", "Drop the blocks that the heatmap ranks as least important."),
@@ -108,6 +108,8 @@ def recovery(info: ModelInfo, data: str) -> dict:
     st.subheader("2 · How to recover", anchor=False)
     usual, protocol = usual_recovery(info.num_parameters), Protocol()
     size = f"{usual.learning_rate:g}"  # a model of another size starts from its own usual values
+    num_images = known.dataset(data).num_images or 10**9  # an old entry may not say
+    few = f"_{data}" if num_images < usual.batch_size else ""
     first, second = (st.columns(4, gap="medium") for _ in range(2))
     advised = known.usual_adaptation(info, data)
     adapt_steps = first[0].number_input(
@@ -132,8 +134,8 @@ def recovery(info: ModelInfo, data: str) -> dict:
             help="constant: the same rate throughout. cosine: down to zero at the last step of the last stage.",
         ),
         batch_size=second[0].number_input(
-            "Batch", 1, 4096, usual.batch_size, 16, key="batch_size", persist_state="session",
-            help="Images in one training step.",
+            "Batch", 1, 4096, min(usual.batch_size, num_images), 16, key=f"batch_size{few}", persist_state="session",
+            help="Images in one training step; at most as many as the data has.",
         ),
         distill_weight=second[1].number_input(
             "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="distill_weight", persist_state="session",
@@ -141,6 +143,7 @@ def recovery(info: ModelInfo, data: str) -> dict:
             "Needs an intact model that knows the data's classes: adapt first where it doesn't.",
         ),
     )  # fmt: skip
+    check_batch(finetune, num_images)
     measured = Protocol(
         num_images=second[2].number_input(
             "Images to score", 1, 50_000, protocol.num_images, 100, key="num_images", persist_state="session",
