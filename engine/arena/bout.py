@@ -101,7 +101,8 @@ def _at_once(
     """Returns (recovered model, (), multiply-adds)."""
     pruned = keep_blocks(start, [block for block in range(start.config.depth) if block not in dropped])
     recovery = replace(config.finetune, seed=config.finetune.seed + seed)
-    teacher = start.network if recovery.distill_weight else None
+    # as in the stage loop: classes that were never trained teach nothing
+    teacher = start.network if recovery.distill_weight and start.labels_trained else None
     trainer = Trainer(pruned.network, start.process, **examples._asdict(), config=recovery, teacher=teacher)
     for step in finetune(trainer):
         yield Step(done=step.step, total=recovery.num_steps)

@@ -18,7 +18,7 @@ from engine.data.latents import encoding_examples
 from engine.errors import InputError
 from engine.evaluation.efficiency import count_macs
 from engine.evaluation.protocol import Protocol
-from engine.pruning.surgery import keep_blocks
+from engine.pruning.surgery import keep_blocks, with_classes_of
 from engine.runs.arena_job import arena_job
 from engine.runs.store import create_run
 from engine.runs.workspace import open_workspace, read_json
@@ -162,6 +162,18 @@ def test_distillation_changes_what_is_learned(held):
     plain = replace(CONFIG, finetune=FinetuneConfig(num_steps=3, batch_size=8))
     losses = [held(config, dropped=(0, 1)).loss for config in (taught, plain)]
     assert losses[0] != losses[1]
+
+
+def test_a_model_that_never_learned_the_classes_is_no_teacher(make_model, digits, cache):
+    start = with_classes_of(make_model(data="shapes"), digits, seed=0)
+    taught = replace(CONFIG, finetune=FinetuneConfig(num_steps=2, batch_size=8, distill_weight=5.0))
+    plain = replace(CONFIG, finetune=FinetuneConfig(num_steps=2, batch_size=8))
+    examples = result_of(encoding_examples(start, digits, cache=cache))
+    bouts = [
+        list(hold_bout(start, digits, config, dropped=(0, 1), seed=0, examples=examples, cache=cache))[-1]
+        for config in (taught, plain)
+    ]
+    assert bouts[0].loss == bouts[1].loss and bouts[0].train_macs == bouts[1].train_macs
 
 
 def test_foresight_is_the_rank_correlation_of_foretold_and_found():
