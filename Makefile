@@ -1,5 +1,5 @@
-# make app | test | demo | bench | assets | lint | clean
-# Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0    make test ARGS="tests/unit -k ced"
+# make app | test | demo | bench | assets | lint | audit | clean
+# Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0 LECTURE=1 ALLOW=@lab.edu    make test ARGS="tests/unit -k ced"
 
 SHELL := /bin/bash
 # engine/__init__.py says why; here for programs that load torch first
@@ -11,11 +11,12 @@ PORT ?= 8501
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
-.PHONY: app test demo bench assets lint clean
+.PHONY: app test demo bench assets lint audit clean
 
 app: $(VENV)/installed
 	@exec $(RUN) -m app --port $(PORT) $(if $(ADDRESS),--address $(ADDRESS)) \
-		$(if $(WORKSPACE),--workspace "$(WORKSPACE)") $(if $(DEVICE),--device $(DEVICE))
+		$(if $(WORKSPACE),--workspace "$(WORKSPACE)") $(if $(DEVICE),--device $(DEVICE)) \
+		$(if $(LECTURE),--lecture) $(if $(ALLOW),--allow "$(ALLOW)")
 
 test: $(VENV)/installed-dev
 	$(RUN) -m pytest $(ARGS)
@@ -32,6 +33,14 @@ assets: $(VENV)/installed-dev
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+# exit code 0: nothing known; 1: weaknesses found; 2: couldn't look
+audit: $(VENV)/installed
+	@$(RUN) -m pip_audit --version >/dev/null 2>&1 || { echo "pip-audit isn't installed; get it with: $(RUN) -m pip install pip-audit"; exit 2; }
+	@said=$$($(RUN) -m pip_audit --progress-spinner off -r requirements.txt -r requirements-auth.txt 2>&1); code=$$?; \
+	if echo "$$said" | grep -qE "ConnectionError|Max retries|NameResolution|ConnectTimeout|service unavailable|Failed to upgrade|No matching distribution"; \
+	then echo "the list of known weaknesses can't be reached from here; run make audit where there is internet"; exit 2; fi; \
+	echo "$$said"; exit $$code
 
 clean:
 	rm -rf $(VENV) build artefacts .pytest_cache .ruff_cache

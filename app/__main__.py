@@ -19,11 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from engine.errors import WorkspaceError  # noqa: E402
+from app.access import allow_list, announcement, lecture_key  # noqa: E402
+from engine.errors import EngineError  # noqa: E402
 from engine.runs.workspace import Workspace, open_workspace  # noqa: E402
 
 STARTUP_SECONDS = 120  # a cold disk may need most of it; a warm one needs two
 STOP_SECONDS = 4
+PAGE_NICENESS = 5  # pages wait a little for the run beside them, not the run for them: docs/reliability.md
 SETTLED_SECONDS = 10  # a worker that lived this long had started properly
 MAX_RESTART_DELAY = 30.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
@@ -43,8 +45,9 @@ def main() -> int:
         print(taken, file=sys.stderr)
         return 2
     try:
+        key = _settle_access(args)
         workspace = open_workspace(args.workspace)
-    except WorkspaceError as error:
+    except EngineError as error:
         print(error, file=sys.stderr)
         return 2
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -53,7 +56,7 @@ def main() -> int:
         _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     children: dict[str, subprocess.Popen] = {}
     try:
-        code = _serve(args, workspace, children)
+        code = _serve(args, workspace, children, key=key)
     except Stopped:
         print(flush=True)
         code = 0
@@ -72,16 +75,40 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--workspace", help="folder of runs and results (default: $ENTPRUNER_WORKSPACE or ./workspace)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, … (default: cuda where nvidia-smi answers, else cpu)")
     parser.add_argument(
+        "--lecture",
+        action="store_true",
+        help="everybody may look; starting, stopping and changing work needs the key that is printed at the start",
+    )
+    parser.add_argument(
+        "--allow",
+        metavar="LIST",
+        help="who may come in after signing in: ann@x.org,@lab.edu or a file of them (docs/security.md)",
+    )
+    parser.add_argument(
         "--check", action="store_true", help="only ask whether it answers at this port: exit code 0 or 1"
     )
     return parser.parse_args()
 
 
-def _serve(args: argparse.Namespace, workspace: Workspace, children: dict[str, subprocess.Popen]) -> int:
+def _settle_access(args: argparse.Namespace) -> str | None:
+    """Puts into the environment what the page must know, and returns the key of a lecture. Raises InputError."""
+    if args.allow is not None:
+        os.environ[allow_list.ALLOW] = args.allow
+    os.environ[allow_list.ALLOW] = allow_list.absolute(os.environ.get(allow_list.ALLOW, ""))
+    allowed = allow_list.from_environment()
+    announcement.check_sign_in(ROOT, allowed)
+    os.environ[announcement.CONFIGURED] = "1" if announcement.sign_in_words(ROOT, allowed) else ""
+    return lecture_key.take_key(os.environ, lecture=args.lecture)
+
+
+def _serve(
+    args: argparse.Namespace, workspace: Workspace, children: dict[str, subprocess.Popen], *, key: str | None
+) -> int:
     device = args.device or find_device()
     children["page"] = _start(
-        _page_command(args.address, args.port), workspace, device, dies_by=signal.SIGKILL, stdout=subprocess.DEVNULL
-    )
+        _page_command(args.address, args.port), workspace, device, dies_by=signal.SIGKILL, niceness=PAGE_NICENESS,
+        stdout=subprocess.DEVNULL,
+    )  # fmt: skip
     keep_worker = _worker_keeper(workspace, device, children)
     host = "127.0.0.1" if args.address in ("0.0.0.0", "::") else args.address
     announced, deadline = False, time.monotonic() + STARTUP_SECONDS
@@ -92,6 +119,9 @@ def _serve(args: argparse.Namespace, workspace: Workspace, children: dict[str, s
             shown = "localhost" if host == "127.0.0.1" else host
             print(f"EntPruner Studio: http://{shown}:{args.port} (Ctrl-C stops it)", flush=True)
             print(f"workspace {workspace.root}, engine on {device}", flush=True)
+            sign_in = announcement.sign_in_words(ROOT, allow_list.from_environment())
+            for line in announcement.lines(args.address, args.port, key=key, sign_in=sign_in):
+                print(line, flush=True)
         if not announced and time.monotonic() > deadline:
             print(f"the page didn't answer within {STARTUP_SECONDS} s; stopping", file=sys.stderr)
             return 1
@@ -102,13 +132,13 @@ def _serve(args: argparse.Namespace, workspace: Workspace, children: dict[str, s
 
 def _page_command(address: str, port: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "streamlit", "run", "app/main.py"),
+        *(sys.executable, "-m", "streamlit", "run", "app/serve.py"),
         *("--server.address", address, "--server.port", str(port)),
         *("--server.headless", "true", "--browser.gatherUsageStats", "false", "--logger.level", "warning"),
-        *(
-            "--browser.serverAddress",
-            "localhost",
-        ),  # else it asks the internet for its own address when it listens to all
+        # else it asks the internet for its own address when it listens to all
+        *("--browser.serverAddress", "localhost"),
+        # a page of another host must not get at us by calling itself by our address (DNS rebinding)
+        *(f"--server.allowedHosts={host}" for host in announcement.hosts(address)),
     ]
 
 
@@ -145,13 +175,14 @@ def _worker_keeper(workspace: Workspace, device: str, children: dict[str, subpro
 
 
 def _start(
-    command: list[str], workspace: Workspace, device: str, *, dies_by: signal.Signals, **streams
+    command: list[str], workspace: Workspace, device: str, *, dies_by: signal.Signals, niceness: int = 0, **streams
 ) -> subprocess.Popen:
     """A child in a process group of its own, out of reach of the terminal's Ctrl-C, that dies when we do: the worker
     by SIGTERM, so that it can mark its run as interrupted, the page at once."""
     parent = os.getpid()
 
     def die_with_parent() -> None:
+        os.nice(niceness)
         if _LIBC:
             _LIBC.prctl(PR_SET_PDEATHSIG, dies_by, 0, 0, 0)
             if os.getppid() != parent:  # it died before we asked

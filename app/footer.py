@@ -5,6 +5,7 @@ import html
 import streamlit as st
 
 from app import jobs
+from app.access import announcement, key_entry, rights, sign_in
 from app.errors import one_line_errors
 
 _DOTS = {"ready": "#2E9E6B", "busy": "#2F66A9", "starting": "#D29A2A", "stopped": "#C0483F"}
@@ -12,19 +13,26 @@ _DOTS = {"ready": "#2E9E6B", "busy": "#2F66A9", "starting": "#D29A2A", "stopped"
 
 def draw() -> None:
     st.space("medium")
-    _line()
+    settled = jobs.engine_state().state in ("ready", "busy")
+    st.fragment(_line, run_every=15 if settled else 5)()  # with forty visitors every look counts
+    key_entry.draw()
 
 
-@st.fragment(run_every=5)
 @one_line_errors
 def _line() -> None:
     engine = jobs.engine_state()
     st.html(
         f'<p class="ep-foot"><span class="ep-dot" style="background:{_DOTS[engine.state]}"></span>'
-        f"Engine {html.escape(engine.words)} · results in <code>{html.escape(str(jobs.workspace().root))}</code></p>"
+        f"Engine {html.escape(engine.words)} · results in <code>{html.escape(str(jobs.workspace().root))}</code>"
+        f"{_reach()}</p>"
     )
     if engine.state == "stopped" and st.button(
-        "Start the engine", help="Starts the process that does the computing. Waiting work then goes on."
+        "Start the engine", **rights.guarded("Starts the process that does the computing. Waiting work then goes on.")
     ):
         jobs.start_engine()
         st.rerun()
+
+
+def _reach() -> str:
+    words = announcement.reach_in_words(st.get_option("server.address"), sign_in=sign_in.is_on())
+    return f" · <b>{html.escape(words)}</b>" if words else ""

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import streamlit as st
 
+from app.access import pace, rights
+from engine.data.bundled import bundled_data_names
 from engine.errors import EngineError
 from engine.importance.config import CedConfig
+from engine.models.bundled import bundled_models
 from engine.runs import library, queue
-from engine.runs.store import Run, RunStatus, RunSummary, create_run, list_runs, open_run
+from engine.runs.listing import UNREADABLE_STATES, RunSummary, list_runs
+from engine.runs.store import Run, RunStatus, create_run, open_run
 from engine.runs.workspace import Workspace, open_workspace, read_json
 from engine.training.config import FinetuneConfig
 
@@ -31,6 +35,12 @@ class EngineState:
 
 def workspace() -> Workspace:
     return _open_workspace(os.environ.get("ENTPRUNER_WORKSPACE"))
+
+
+def writable() -> Workspace:
+    """The same, for whatever starts, stops or changes something. Raises NotAllowed for who may only look."""
+    rights.require()
+    return workspace()
 
 
 @st.cache_resource(ttl=60, show_spinner=False)
@@ -80,19 +90,19 @@ def engine_state() -> EngineState:
 
 
 def start_run(kind: str, *, title: str, params: dict) -> Run:
-    run = create_run(workspace(), kind=kind, title=title, params=params)
-    queue.submit_run(workspace(), run)
+    run = create_run(writable(), kind=kind, title=title, params=params)
+    queue.submit_run(writable(), run)
     start_engine()
     return run
 
 
 def resume(run_id: str) -> None:
-    queue.resume_run(workspace(), run_id)
+    queue.resume_run(writable(), run_id)
     start_engine()
 
 
 def cancel(run_id: str) -> None:
-    queue.cancel_run(workspace(), run_id)
+    queue.cancel_run(writable(), run_id)
 
 
 def summaries(kind: str | None = None) -> list[RunSummary]:
@@ -101,8 +111,8 @@ def summaries(kind: str | None = None) -> list[RunSummary]:
 
 
 def params_of(summary: RunSummary) -> dict:
-    """Of a run that can be read; a damaged one asked for nothing."""
-    return {} if summary.state == "damaged" else _params(str(workspace().root), summary.id)
+    """Of a run that can be read; another asked for nothing."""
+    return {} if summary.state in UNREADABLE_STATES else _params(str(workspace().root), summary.id)
 
 
 @st.cache_data(max_entries=4096, show_spinner=False)
@@ -136,7 +146,7 @@ def stages_by_ref(limit: int = 20) -> dict[str, str]:
     """``<run>@<stage>`` -> title of the models that pruning runs made, newest runs first."""
     found = {}
     for summary in summaries("prune"):
-        if not summary.num_stages or summary.state == "damaged":
+        if not summary.num_stages:
             continue
         for stage in open_run(workspace(), summary.id).stages():
             if stage.number > 0 or stage.info.get("train"):  # stage 0 without training is the loaded model
@@ -183,12 +193,22 @@ def _read_json(path: str, changed: int) -> dict:
 
 def ask(kind: str, params: dict, *, client: str = "") -> str:
     """Puts a question to the engine; the answer is found under the key. A newer question of the same ``client`` on
-    this page drops an older one that still waits."""
+    this page drops an older one that still waits. Raises NotAllowed."""
+    if not rights.may_work():
+        if not is_light(kind, params):
+            rights.require()
+        pace.spend()
     page = st.session_state.setdefault("client", uuid.uuid4().hex)
     key = queue.submit_preview(workspace(), kind, params, client=page + client)
     if not queue.live_workers(workspace()):
         start_engine()
     return key
+
+
+def is_light(kind: str, params: dict) -> bool:
+    """What anybody may ask in a lecture: a second of work, about what ships with the studio, done once for all."""
+    bundled = {info.name for info in bundled_models()}
+    return kind == "drop" and params.get("model") in bundled and params.get("data") in bundled_data_names()
 
 
 def answer(key: str) -> dict | None:
@@ -233,8 +253,8 @@ def opened_at(model: str, data: str) -> float:
 
 def touch(kind: str, name: str) -> None:
     """Moves a model or dataset to the top of those used recently; the bundled ones have no such place."""
-    if library.read_entry(workspace(), kind, name) is not None:
-        library.touch_entry(workspace(), kind, name)
+    if rights.may_work() and library.read_entry(workspace(), kind, name) is not None:
+        library.touch_entry(writable(), kind, name)
 
 
 # --- taking a stage away ---

@@ -7,11 +7,15 @@ import streamlit as st
 
 sys.path[:0] = [] if str(Path(__file__).parents[1]) in sys.path else [str(Path(__file__).parents[1])]
 
-from app import footer, jobs, style  # noqa: E402
+from app import footer, garbage, jobs, style  # noqa: E402
+from app.access import rights, sign_in  # noqa: E402
 from app.errors import shown_as_one_line  # noqa: E402
 
 st.set_page_config(page_title="EntPruner Studio", layout="wide", initial_sidebar_state="collapsed")
 st.html(style.CSS)
+rights.take_key_from_address()
+if not sign_in.is_open():
+    st.stop()
 page = st.navigation(
     [
         st.Page("views/start.py", title="Start", default=True),
@@ -21,6 +25,7 @@ page = st.navigation(
         st.Page("views/compare.py", title="Compare", url_path="compare"),
         st.Page("views/arena.py", title="Arena", url_path="arena"),
         st.Page("views/runs.py", title="Runs", url_path="runs"),
+        st.Page("views/learn.py", title="Learn", url_path="learn"),
         st.Page("views/open_model.py", title="Open a model", url_path="open-model", visibility="hidden"),
         st.Page("views/open_data.py", title="Open data", url_path="open-data", visibility="hidden"),
     ],
@@ -31,3 +36,4 @@ with shown_as_one_line():
     with shown_as_one_line():
         page.run()
     footer.draw()
+garbage.pass_over_modules()

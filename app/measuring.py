@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import jobs
+from app.access import rights
 from app.errors import one_line_errors
 from engine.importance.config import CedConfig
 from engine.runs.store import Run, RunStatus
@@ -81,7 +82,7 @@ def answers(
     """The result of each question, in order, or None after drawing what there is instead: a button named ``ask``, the
     progress so far, or why it stopped."""
     runs = [find(kind, params) for params in questions]
-    if wanted:
+    if wanted and rights.may_work():
         runs = [run or start(kind, params) for run, params in zip(runs, questions, strict=True)]
     states = [run.status().state if run else "" for run in runs]
     if any(state in jobs.WAITING_STATES for state in states):
@@ -115,7 +116,7 @@ def _say_unasked(*, many: bool) -> None:
 
 
 def _ask_button(kind: str, missing: list[dict[str, Any]], label: str) -> None:
-    if st.button(label, type="primary", help="Runs the measurement with the choices above."):
+    if st.button(label, type="primary", **rights.guarded("Runs the measurement with the choices above.")):
         for params in missing:
             start(kind, params)
         st.rerun()
@@ -150,5 +151,5 @@ def progress_of(run: Run) -> None:
         st.warning(jobs.STALLED_LINE)
     left, right = st.columns([5, 1], vertical_alignment="center")
     left.progress(min(1.0, max(0.0, status.progress)), text=status.message or "waiting")
-    if right.button("Cancel", width="stretch", key=f"cancel_{run.id}", help="Stops at the next step."):
+    if right.button("Cancel", width="stretch", key=f"cancel_{run.id}", **rights.guarded("Stops at the next step.")):
         jobs.cancel(run.id)

@@ -16,7 +16,7 @@ from app import known
 from app.known import DataInfo
 from engine.data.bundled import bundled_data
 
-_SMOOTH_FROM = 64  # pixels; smaller pictures are shown pixel by pixel
+SMOOTH_FROM = 64  # pixels; smaller pictures are shown pixel by pixel
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Pair:
 def png(image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 -> PNG"""
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG")
+    Image.fromarray(image).save(buffer, format="PNG", compress_level=6 if len(image) < SMOOTH_FROM else 1)
     return buffer.getvalue()
 
 
@@ -38,13 +38,25 @@ def data_uri(content: bytes) -> str:
 
 
 def img(content: bytes, alt: str, *, css: str = "") -> str:
-    css += " smooth" if _width(content) >= _SMOOTH_FROM else ""
+    css += " smooth" if _width(content) >= SMOOTH_FROM else ""
     return f'<img class="{css.strip()}" src="{data_uri(content)}" alt="{html.escape(alt, quote=True)}">'
 
 
 def _width(content: bytes) -> int:
     """Of a PNG, in pixels."""
     return int.from_bytes(content[16:20])
+
+
+def cell(image: np.ndarray, words: str, *, look: str, seed: int, pick: bool) -> str:
+    """A small picture that is enlarged, with ``words`` below it, under the pointer or with the keyboard's focus. Its
+    pixels are in the page once, as a background. With ``pick`` a click on it says its ``seed``."""
+    words = html.escape(words, quote=True)
+    smooth = " smooth" if image.shape[1] >= SMOOTH_FROM else ""
+    role = "button" if pick else "img"
+    return (
+        f'<span class="ep-cell {look}{smooth}" role="{role}" tabindex="0" aria-label="{words}" data-say="{words}" '
+        f'data-seed="{seed}" style="--picture:url({data_uri(png(image))})"></span>'
+    )
 
 
 def pairs(

@@ -5,8 +5,11 @@ import html
 import streamlit as st
 
 from app import address, blocks, jobs, measuring
+from app.access import rights
 from app.importance import heatmap
-from engine.runs.store import Run, RunSummary, delete_run
+from engine.runs.bin import delete_run
+from engine.runs.listing import RunSummary
+from engine.runs.store import Run
 
 _PAGES = {
     "ced": ("views/importance.py", "Open the heatmap"),
@@ -64,15 +67,19 @@ def _content(run: Run) -> dict:
 
 def _actions(summary: RunSummary) -> None:
     if summary.state in jobs.WAITING_STATES:
-        if st.button("Cancel", help="Stops at the next step; what is finished is kept."):
+        if st.button("Cancel", **rights.guarded("Stops at the next step; what is finished is kept.")):
             jobs.cancel(summary.id)
             st.rerun()
         return
-    if summary.state in jobs.RESUMABLE_STATES and st.button("Resume", help="Goes on from the last step saved."):
+    if summary.state in jobs.RESUMABLE_STATES and st.button(
+        "Resume", **rights.guarded("Goes on from the last step saved.")
+    ):
         jobs.resume(summary.id)
         st.rerun()
-    if st.button("Delete", help="Moves the run to the bin folder of the workspace, where it can be found again."):
-        delete_run(jobs.workspace(), summary.id)
+    if st.button(
+        "Delete", **rights.guarded("Moves the run to the bin folder of the workspace, where it can be found again.")
+    ):
+        delete_run(jobs.writable(), summary.id)
         address.remember(run=None)
         st.rerun()
 

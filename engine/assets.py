@@ -27,6 +27,7 @@ def read_asset(path: Path) -> bytes:
 
 
 def write_manifest() -> None:
-    files = sorted(path for pattern in ("*.npz", "*.safetensors", "arena/*.json") for path in ASSETS.rglob(pattern))
+    patterns = ("*.npz", "*.safetensors", "arena/*.json", "replays/*.json")
+    files = sorted(path for pattern in patterns for path in ASSETS.rglob(pattern))
     hashes = {path.relative_to(ASSETS).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     _MANIFEST.write_text(json.dumps(hashes, indent=1) + "\n")

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 import streamlit as st
 
 from app import address, jobs, known, measuring, sliders
+from app.access import rights
 from app.arena import arena_runs
 from app.importance.criteria import short
 from engine.arena.config import ArenaConfig
@@ -31,7 +32,9 @@ def draw() -> None:
     st.html(f'<p class="ep-say">{_plan(info, config)}</p>')
     if st.button(
         "Start the arena", type="primary",
-        help="Queues it. Results show as they come; it can be cancelled and resumed, and other runs wait meanwhile.",
+        **rights.guarded(
+            "Queues it. Results show as they come; it can be cancelled and resumed, and other runs wait meanwhile."
+        ),
     ):  # fmt: skip
         params = {"model": info.name, "data": data, "config": json.loads(json.dumps(asdict(config)))}
         address.remember(arena=measuring.start("arena", params).id)

@@ -1,125 +1,117 @@
-"""Numbers of two stages side by side, as HTML; refuses to mix numbers measured under different protocols."""
+"""Numbers of two to four stages side by side; what was measured under other conditions stands apart."""
 
 import html
+from collections.abc import Sequence
 
-from engine.evaluation.comparing import differences, higher_is_better
-from engine.evaluation.protocol import Protocol
+import streamlit as st
 
-_EFFICIENCY = {
-    "parameters": "Parameters",
-    "macs": "MACs of one forward",
-    "images_per_second": "Images a second, one forward",
-}
-
-
-def timed_together(first: dict, second: dict, *, intact: bool) -> tuple[dict, dict]:
-    """The efficiency of both. Where the first is the intact model, as timed in turns with the second: a busy machine
-    then slowed both alike."""
-    before = second.get("efficiency_of_intact") if intact else None
-    return before or first.get("efficiency") or {}, second.get("efficiency") or {}
+from app.comparing import efficiency_table, metrics_files
+from app.comparing.headline import headline
+from app.comparing.measured import Measured, apart_in_words, floor_of, groups_alike, measured
+from app.comparing.numbers import change, interval, ranged
+from app.comparing.picked import Picked
+from engine.evaluation.comparing import best_of, beyond_noise, higher_is_better
 
 
-def table(first: dict, second: dict, *, names: tuple[str, str], intact: bool) -> str:
-    """``intact``: the first is the model before anything was dropped."""
-    rows = []
-    if not differences(first, second):
-        rows += [_fidelity(name, first, second) for name in first["fidelity"] if name in second["fidelity"]]
-    rows += _efficiency(*timed_together(first, second, intact=intact))
-    heads = "".join(f"<th>{html.escape(head)}</th>" for head in ("", *names, "change"))
-    return f'<div class="ep-scroll"><table class="ep-table"><tr>{heads}</tr>{"".join(rows)}</table></div>'
+def draw(picked: Sequence[Picked]) -> None:
+    """Raises AssetError for damaged metrics."""
+    stages = measured(picked)
+    missing = [one.label for one in picked if one.label not in {stage.label for stage in stages}]
+    if missing:
+        st.info(f"Not evaluated, so without numbers: {', '.join(missing)}. Evaluate to see {_them(missing)} here.")
+    if not stages:
+        return
+    st.html(headline(groups_alike(stages)))
+    tables(stages)
+    metrics_files.downloads(groups_alike(stages))
 
 
-def headline(first: dict, second: dict, *, depths: tuple[int, int], intact: bool) -> str:
-    """The comparison in one sentence."""
-    before, after = timed_together(first, second, intact=intact)
-    parts = [f"<b>{depths[0]} → {depths[1]} blocks</b>"]
-    if "latency_ms" in before and "latency_ms" in after:
-        parts.append(f"<b>{before['latency_ms']['median'] / after['latency_ms']['median']:.2f}× faster</b> as measured")
-    name = next((name for name in first["fidelity"] if name in second["fidelity"]), None)
-    if name and not differences(first, second):
-        values = first["fidelity"][name], second["fidelity"][name]
-        verdict = {0: "worse", 1: "better", None: "no clear difference, the intervals overlap"}[better(name, *values)]
-        parts.append(f"{html.escape(name)} {_number(values[0])} → {_number(values[1])} ({verdict})")
-    return f'<p class="ep-say">{" · ".join(parts)}</p>'
+def tables(stages: Sequence[Measured]) -> None:
+    """The numbers with how they were measured; nothing said about them."""
+    groups = groups_alike(stages)
+    for index, group in enumerate(groups):
+        if index:
+            st.html(_apart(groups[0][0], group))
+        st.html(fidelity_table(group))
+        st.html(_protocol(group))
+    if efficiency := efficiency_table.rows(stages):
+        st.html(_table(_head(stages), [_row(name, note, cells) for name, note, cells in efficiency]))
+        lines = [efficiency_table.NOTE, *efficiency_table.notes(stages)]
+        st.html(f'<p class="ep-note">{"<br>".join(map(html.escape, lines))}</p>')
 
 
-def protocol_lines(first: dict, second: dict) -> str:
-    """How the numbers were measured; where that differs, which fields and why there is no common column."""
-    differing = differences(first, second)
-    if not differing:
-        notes = "".join(f"<br>{html.escape(note)}" for note in second.get("warnings", []))
-        return f'<p class="ep-note">Measured with: {html.escape(Protocol(**first["protocol"]).label())}.{notes}</p>'
-    mine, theirs = first["protocol"], second["protocol"]
-    words = ", ".join(
-        f"{name} ({mine[name]} against {theirs[name]})" if name in mine else f"other {name}" for name in differing
-    )
+def _them(labels: list[str]) -> str:
+    return "it" if len(labels) == 1 else "them"
+
+
+def _apart(first: Measured, group: Sequence[Measured]) -> str:
+    differing = html.escape(apart_in_words(first, group[0]))
+    names = html.escape(", ".join(one.label for one in group))
     return (
-        f'<p class="ep-say">These two were measured under different conditions: <b>{html.escape(words)}</b>. '
-        "Their scores are not put side by side; evaluate both with the same settings to compare them.</p>"
+        f'<p class="ep-say">Measured under different conditions than {html.escape(first.label)}, so the scores of '
+        f"<b>{names}</b> stand apart and are compared with nothing above: <b>{differing}</b>. Evaluate with the same "
+        "settings to compare.</p>"
     )
 
 
-def better(name: str, first: dict, second: dict) -> int | None:
-    """0 or 1: which is better beyond doubt; None where the intervals overlap."""
-    if not _overlap(first, second):
-        return int((second["value"] > first["value"]) == higher_is_better(name))
-    return None
+def fidelity_table(group: Sequence[Measured]) -> str:
+    """Of stages that were measured alike: each number with its interval, its distance from the first stage's, and a
+    mark where it is better than all the others beyond noise."""
+    names = list(dict.fromkeys(name for one in group for name in one.metrics["fidelity"]))
+    return _table(_head(group), [_fidelity_row(name, group) for name in names])
 
 
-def _overlap(first: dict, second: dict) -> bool:
-    return first["low"] <= second["high"] and second["low"] <= first["high"]
-
-
-def _fidelity(name: str, first: dict, second: dict) -> str:
-    values = first["fidelity"][name], second["fidelity"][name]
-    best = better(name, *values)
-    floor = (first.get("noise_floor") or {}).get(name)
+def _fidelity_row(name: str, group: Sequence[Measured]) -> str:
+    values = [one.score(name) for one in group]
+    floor = floor_of(name, group)
+    best = best_of(name, values, floor=floor)
     note = "higher is better" if higher_is_better(name) else "lower is better"
-    if floor is not None:
-        note += f"; noise floor {_number(floor)}"
-    cells = "".join(
-        f'<td><span class="{"best" if best == i else ""}">{_number(v["value"])}</span>'
-        f"<small>{_number(v['low'])} … {_number(v['high'])}</small></td>"
-        for i, v in enumerate(values)
-    )
-    change = values[1]["value"] - values[0]["value"]
-    doubt = "<small>intervals overlap</small>" if best is None else ""
-    return (
-        f"<tr><td>{html.escape(name)}<small>{note}</small></td>{cells}"
-        f"<td>{'+' if change > 0 else ''}{_number(change)}{doubt}</td></tr>"
-    )
+    if floor:
+        note += f"<br>noise floor {ranged(floor)} ({interval(floor)}): real pictures against real ones"
+    cells = [_cell(name, value, values[0] if index else None, floor, best=best == index, several=len(group) > 2)
+             for index, value in enumerate(values)]  # fmt: skip
+    return _row(html.escape(name), note, cells)
 
 
-def _efficiency(first: dict, second: dict) -> list[str]:
-    rows = []
-    for key, title in _EFFICIENCY.items():
-        if key in first and key in second:
-            rows.append(_row(title, _count(first[key]), _count(second[key]), f"{second[key] / first[key]:.2f}×"))
-    if "latency_ms" in first and "latency_ms" in second:
-        mine, theirs = first["latency_ms"], second["latency_ms"]
-        where = " · ".join(
-            [f"batch {first.get('batch_size', '?')}", str(first.get("device", "")), str(first.get("precision", ""))]
-        )
-        cells = [
-            f"{_number(v['median'])} ms<small>{_number(v['low'])} … {_number(v['high'])}</small>"
-            for v in (mine, theirs)
-        ]
-        speed = f"{mine['median'] / theirs['median']:.2f}× faster"
-        rows.append(_row(f"Measured latency<small>{html.escape(where)}</small>", *cells, speed))
-    return rows
+def _cell(name: str, value: dict | None, first: dict | None, floor: dict | None, *, best: bool, several: bool) -> str:
+    if value is None:
+        return "–<small>not measured</small>"
+    mark = f' class="best{" of-all" if several else ""}"' if best else ""
+    parts = [f"<span{mark}>{ranged(value)}</span><small>{interval(value)}</small>"]
+    if first is not None:
+        verdict = "within noise"
+        if beyond_noise(value, first, floor=floor):
+            verdict = "better" if (value["value"] > first["value"]) == higher_is_better(name) else "worse"
+        parts.append(f"<small>{change(value, first)}, {verdict}</small>")
+    return "".join(parts)
 
 
-def _row(title: str, *cells: str) -> str:
-    return f"<tr><td>{title}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def _protocol(group: Sequence[Measured]) -> str:
+    """How the numbers were measured, and why they are weak, in the file's own words."""
+    notes = list(dict.fromkeys(note for one in group for note in one.metrics.get("warnings", [])))
+    reference = group[0].metrics.get("reference") or {}
+    against = f" against {reference['num_images']:,} real pictures of {reference['name']}" if reference else ""
+    lines = [f"Measured with {group[0].protocol}{against}. Ranges are 90 % intervals.", *notes]
+    if len(group) > 1:
+        lines.append("Better and worse are said only where two intervals lie apart and the gap is wider than the "
+                     "noise floor's range.")  # fmt: skip
+    return f'<p class="ep-note">{"<br>".join(map(html.escape, lines))}</p>'
 
 
-def _count(value: float) -> str:
-    for size, letter in ((1e9, " G"), (1e6, " M")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:,.0f}"
+def _head(stages: Sequence[Measured]) -> list[str]:
+    return [f"{html.escape(one.label)}<small>{html.escape(_about(one))}</small>" for one in stages]
 
 
-def _number(value: float | dict) -> str:
-    value = value["value"] if isinstance(value, dict) else value
-    return (f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}").replace("-", "−")
+def _about(one: Measured) -> str:
+    title, depth = one.picked.stage.title, f"{one.picked.stage.depth} blocks"
+    return title if "block" in title else f"{title} · {depth}"
+
+
+def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
+    head = "".join(f"<th>{cell}</th>" for cell in ("", *heads))
+    return f'<div class="ep-scroll"><table class="ep-table ep-numbers"><tr>{head}</tr>{"".join(rows)}</table></div>'
+
+
+def _row(name: str, note: str, cells: Sequence[str]) -> str:
+    shown = "".join(f"<td>{cell}</td>" for cell in cells)
+    return f"<tr><td>{name}{f'<small>{note}</small>' if note else ''}</td>{shown}</tr>"

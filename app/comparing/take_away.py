@@ -7,9 +7,11 @@ from pathlib import Path
 import streamlit as st
 
 from app import jobs
+from app.access import rights
+from app.comparing.picked import Picked
 from app.errors import one_line_errors, show
 from app.opening import opening
-from engine.runs.store import Run, Stage
+from engine.runs.store import Run
 
 _LAYOUTS = {
     "official": ("Official", "One .pt with the official names, for the official code at the new depth."),
@@ -18,12 +20,20 @@ _LAYOUTS = {
 }  # fmt: skip
 
 
-def draw(run: Run, stage: Stage) -> None:
-    """For a stage that holds a model."""
-    if not (stage.path / "config.json").exists():
+def draw(picked: list[Picked]) -> None:
+    """For the stages that hold a model; usually the last of them."""
+    holding = {one.ref: one for one in picked if (one.stage.path / "config.json").exists()}
+    if not holding:
         return
     st.subheader("Take it away", anchor=False)
-    ref = f"{run.id}@{stage.number}"
+    ref = list(holding)[-1]
+    if len(holding) > 1:
+        ref = st.selectbox(
+            "Stage to take", list(holding), index=len(holding) - 1, key=f"export_of_{'_'.join(holding)}",
+            format_func=lambda ref: f"{holding[ref].label} · {holding[ref].stage.depth} blocks · {ref}",
+            help="Which of the stages above becomes a file.",
+        )  # fmt: skip
+    stage = holding[ref].stage
     left, right = st.columns([3, 1], vertical_alignment="bottom", gap="medium")
     layout = left.segmented_control(
         f"Stage {stage.number} as", list(_LAYOUTS), default="official", required=True, key="export_layout",
@@ -36,7 +46,10 @@ def draw(run: Run, stage: Stage) -> None:
     state = export.status().state if export else None
     ready = state == "done" and jobs.exported(export) is not None
     if not ready and state not in jobs.WAITING_STATES and right.button(
-        "Make the file", width="stretch", help="The engine writes it; then it can be downloaded.", key="export_start",
+        "Make the file", width="stretch",
+        **rights.guarded(
+            "The engine writes it; then it can be downloaded."
+        ), key="export_start",
     ):  # fmt: skip
         jobs.start_export(ref, layout)
         st.rerun()

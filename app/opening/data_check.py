@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, jobs, known, pictures
+from app.access import rights
 from app.errors import sentence, show
 from app.opening import opening
 from app.style import palette
@@ -167,21 +168,24 @@ def _keep(
     with left:
         name = opening.name_field("data", opened)
     if right.button(
-        "Keep it", type="primary", width="stretch", disabled=name is None or names is None, key=f"keep_{stamp}",
-        help="Remembers the dataset under this name, in every menu. The files stay where they are.",
+        "Keep it", type="primary", width="stretch", key=f"keep_{stamp}",
+        **rights.guarded(
+            "Remembers the dataset under this name, in every menu. The files stay where they are.",
+            disabled=name is None or names is None,
+        ),
     ):  # fmt: skip
         entry = {
             "name": name, "ref": opened["ref"], "class_names": list(names), "flip": flip, "facts": answer["facts"],
             "thumbnails": _keep_pictures(name, answer),
         }  # fmt: skip
-        library.add_entry(jobs.workspace(), "data", entry, replace=name == opened["entry"])
+        library.add_entry(jobs.writable(), "data", entry, replace=name == opened["entry"])
         opening.close("data", kept=name)
         st.rerun()
 
 
 def _keep_pictures(name: str, answer: dict[str, Any]) -> dict[str, list[str]]:
     """Copies the small pictures out of the preview, which may be deleted any time."""
-    source, target = jobs.preview_folder(answer["key"]), library.pictures_folder(jobs.workspace(), "data", name)
+    source, target = jobs.preview_folder(answer["key"]), library.pictures_folder(jobs.writable(), "data", name)
     kept: dict[str, list[str]] = {}
     with writing(target):
         shutil.rmtree(target, ignore_errors=True)

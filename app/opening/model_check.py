@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app import charts, jobs, known, pictures
+from app.access import rights
 from app.errors import sentence, show
 from app.opening import opening
 from app.style import palette
@@ -190,8 +191,10 @@ def _check(opened: dict[str, Any], found: dict[str, Any], process: str, autoenco
     )  # fmt: skip
     pressed = right.button(
         "Check it draws", width="stretch", key=f"check_{stamp}",
-        help="Eight pictures under each process, and how well it does at each noise level: seconds on small models, "
-        "minutes on a DiT-XL without a GPU.",
+        **rights.guarded(
+            "Eight pictures under each process, and how well it does at each noise level: seconds on small models, "
+            "minutes on a DiT-XL without a GPU."
+        ),
     )  # fmt: skip
     params = {
         "ref": opened["ref"], "process": process, "autoencoder": autoencoder, "data": data, "asked": opened["asked"],
@@ -265,15 +268,18 @@ def _keep(
     with left:
         name = opening.name_field("models", opened)
     if right.button(
-        "Keep it", type="primary", width="stretch", disabled=name is None or names is None, key=f"keep_{stamp}",
-        help="Remembers the model under this name, in every menu. The file stays where it is.",
+        "Keep it", type="primary", width="stretch", key=f"keep_{stamp}",
+        **rights.guarded(
+            "Remembers the model under this name, in every menu. The file stays where it is.",
+            disabled=name is None or names is None,
+        ),
     ):  # fmt: skip
         entry = {
             "name": name, "ref": opened["ref"], "process": process, "autoencoder": autoencoder,
             "class_names": list(names), "classes": "named" if list(names) != as_found else _origin(found),
             "info": found, "data": data,
         }  # fmt: skip
-        library.add_entry(jobs.workspace(), "models", entry, replace=name == opened["entry"])
+        library.add_entry(jobs.writable(), "models", entry, replace=name == opened["entry"])
         opening.close("models", kept=name)
         st.rerun()
 

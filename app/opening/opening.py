@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from app import address, jobs, known
+from app.access import rights
 from app.errors import one_line_errors, sentence, show
 from engine.errors import InputError
 from engine.runs import library
@@ -65,7 +66,7 @@ def answer_to(place: str, kind: str, params: dict[str, Any], *, doing: str) -> d
         if st.button(
             "Try again",
             key=f"again_{place}",
-            help="Asks the engine once more, for instance after the file was put in place.",
+            **rights.guarded("Asks the engine once more, for instance after the file was put in place."),
         ):
             st.session_state[memory] = params, jobs.ask(kind, params, client=place), time.time()
             st.rerun()

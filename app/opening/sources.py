@@ -10,8 +10,10 @@ from typing import Any
 import streamlit as st
 
 from app import address, jobs, known
+from app.access import rights, upload_gate
 from app.errors import show
 from app.opening import opening, uploads
+from engine.errors import InputError
 from engine.runs import library
 
 _TYPES = {
@@ -49,7 +51,10 @@ def _path_form(kind: str) -> None:
             placeholder=_PLACEHOLDER[kind], help=_PATH_HELP[kind], max_chars=4000,
         )  # fmt: skip
         pressed = right.form_submit_button(
-            "Look inside", type="primary", width="stretch", help="Reads what it is and shows it; nothing is kept yet."
+            "Look inside",
+            type="primary",
+            width="stretch",
+            **rights.guarded("Reads what it is and shows it; nothing is kept yet."),
         )
     st.html(f'<p class="ep-note">{html.escape(_PATH_HELP[kind])}</p>')
     if not pressed:
@@ -63,13 +68,17 @@ def _path_form(kind: str) -> None:
 
 
 def _upload_form(kind: str) -> None:
+    if rights.may_work():
+        upload_gate.admit()
     limit = st.get_option("server.maxUploadSize")
     several = kind == "models"
     files = st.file_uploader(
         "File to upload" + (", with its JSON config where it has one" if several else ""), type=_TYPES[kind],
         accept_multiple_files=several, key=f"upload_{kind}",
-        help=f"Up to {limit / 1024:g} GB. It is copied into the workspace's uploads folder under a name that can't "
-        "leave it. For larger files give their path instead: a path costs no copy and has no limit.",
+        **rights.guarded(
+            f"Up to {limit / 1024:g} GB. It is copied into the workspace's uploads folder under a name that can't "
+            "leave it. For larger files give their path instead: a path costs no copy and has no limit."
+        ),
     )  # fmt: skip
     files = (files or []) if several else [files] if files else []
     st.html(
@@ -77,14 +86,25 @@ def _upload_form(kind: str) -> None:
         "files open by their path, without a copy.</p>"
     )
     if st.button(
-        "Look inside", key=f"look_upload_{kind}", type="primary", disabled=not files,
-        help="Writes the upload into the workspace and reads what it is.",
+        "Look inside", key=f"look_upload_{kind}", type="primary",
+        **rights.guarded("Writes the upload into the workspace and reads what it is.", disabled=not files),
     ):  # fmt: skip
         with st.spinner("Writing the upload into the workspace"):
-            ref = uploads.store(jobs.workspace(), files)
+            ref = _stored(kind, files)
         weights = next((file.name for file in files if not file.name.endswith(".json")), files[0].name)
         opening.begin(kind, str(ref), named_after=weights)
         st.rerun()
+
+
+def _stored(kind: str, files: list[uploads.Upload]) -> Path:
+    """Raises InputError for another kind of file or a session that has uploaded enough, and what ``store`` raises."""
+    uploads.check_kind(files, _TYPES[kind])
+    count = st.session_state.get("num_uploads", 0)
+    if count >= uploads.MOST_UPLOADS:
+        raise InputError(f"{count} uploads in this session are enough; give further files by their path")
+    ref = uploads.store(jobs.writable(), files)
+    st.session_state["num_uploads"] = count + 1
+    return ref
 
 
 def _hub_form(kind: str) -> None:
@@ -98,7 +118,7 @@ def _hub_form(kind: str) -> None:
         )  # fmt: skip
         pressed = right.form_submit_button(
             "Look it up", type="primary", width="stretch",
-            help="Uses the copy on this machine where there is one, else downloads it.",
+            **rights.guarded("Uses the copy on this machine where there is one, else downloads it."),
         )  # fmt: skip
     st.html(
         '<p class="ep-note">Needs the internet the first time. Without it, put the files on this machine by hand and '
@@ -149,11 +169,13 @@ def _recent_row(kind: str, entry: dict[str, Any], words: str) -> None:
         )
         if st.button(
             "Open again", key=f"reopen_{kind}_{name}", type="tertiary",
-            help="Reads the files again, for instance after they changed, and lets you change what was chosen.",
+            **rights.guarded(
+                "Reads the files again, for instance after they changed, and lets you change what was chosen."
+            ),
         ):  # fmt: skip
             opening.begin(kind, entry["ref"], entry=name)
             st.rerun()
     if st.button("Forget", key=f"forget_{kind}_{name}", type="tertiary",
-                 help="Takes it out of the menus. The files themselves are not touched."):  # fmt: skip
-        library.forget_entry(jobs.workspace(), kind, name)
+                 **rights.guarded("Takes it out of the menus. The files themselves are not touched.")):  # fmt: skip
+        library.forget_entry(jobs.writable(), kind, name)
         st.rerun()

@@ -4,6 +4,7 @@ from typing import Any
 
 import streamlit as st
 
+from app.access import rights
 from app.errors import one_line_errors
 from app.pruning import driving, vote_table
 from app.pruning.stage_tree import strip_of
@@ -69,12 +70,18 @@ def _pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
     choice = choose(asked["record"], head, stages[0], key=f"{run.id}_{number}_{head.number}")
     with st.container(horizontal=True):
         on = st.button(
-            "Go on with this", type="primary", disabled=choice is None, key=f"accept_{run.id}_{number}",
-            help="Drops these blocks, recovers, and goes on as before: stopping at the next decision, or not.",
+            "Go on with this", type="primary", key=f"accept_{run.id}_{number}",
+            **rights.guarded(
+                "Drops these blocks, recovers, and goes on as before: stopping at the next decision, or not.",
+                disabled=choice is None,
+            ),
         )  # fmt: skip
         through = st.button(
-            "Go on and run to the target", disabled=choice is None, key=f"through_{run.id}_{number}",
-            help="Drops these blocks and lets the engine decide the stages that follow by itself.",
+            "Go on and run to the target", key=f"through_{run.id}_{number}",
+            **rights.guarded(
+                "Drops these blocks and lets the engine decide the stages that follow by itself.",
+                disabled=choice is None,
+            ),
         )  # fmt: skip
     if not (on or through):
         return

@@ -67,16 +67,16 @@ def decides_by_itself(run: Run) -> bool:
 
 
 def pause(run_id: str) -> None:
-    queue.pause_run(jobs.workspace(), run_id)
+    queue.pause_run(jobs.writable(), run_id)
 
 
 def go_on(run: Run, *, step: bool | None = None) -> None:
     """From where it rests, what was decided by hand included. ``step``: stop at each decision from now on, or don't."""
     drive = read_drive(run)
     if step is None or step == drive.step:
-        queue.resume_run(jobs.workspace(), run.id)
+        queue.resume_run(jobs.writable(), run.id)
     else:
-        queue.drive_run(jobs.workspace(), run.id, replace(drive, step=step))
+        queue.drive_run(jobs.writable(), run.id, replace(drive, step=step))
     jobs.start_engine()
 
 
@@ -154,5 +154,5 @@ def _recovery(run: Run, num_steps: int | None) -> dict[str, Any]:
 
 
 def _drive(run: Run, drive: Drive) -> None:
-    queue.drive_run(jobs.workspace(), run.id, replace(drive, changes={**read_drive(run).changes, **drive.changes}))
+    queue.drive_run(jobs.writable(), run.id, replace(drive, changes={**read_drive(run).changes, **drive.changes}))
     jobs.start_engine()

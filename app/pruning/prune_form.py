@@ -7,9 +7,9 @@ import streamlit as st
 from app import address, blocks, jobs, known, sliders
 from app.pruning import vote_table
 from engine.evaluation.protocol import Protocol
-from engine.importance.config import CedConfig
+from engine.importance.config import ORDERS, VARIABLES
 from engine.models.bundled import ModelInfo
-from engine.pruning.config import RECOVERY_SHARES, PruneConfig
+from engine.pruning.config import RECOVERY_SHARES, STAGES_VARIABLE, PruneConfig, usual_scoring
 from engine.training.config import SCHEDULES, check_batch, usual_recovery
 
 _WAYS = {
@@ -82,6 +82,7 @@ def _adaptive(info: ModelInfo) -> dict:
     )  # fmt: skip
     least = "At least " if goal == "a speed-up" else ""
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
+    plan["ced"] = _scoring()
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     step = left.toggle(
         "Stop at each decision and ask me", key="step",
@@ -101,6 +102,24 @@ def _adaptive(info: ModelInfo) -> dict:
         )
         weights = vote_table.weight_sliders(None, key="form_weight")
     return plan | {"max_per_stage": most, "weights": weights} | ({"step": True} if step else {})
+
+
+def _scoring() -> dict:
+    """By which reading of CED a stage orders its blocks."""
+    left, right = st.columns(2, gap="medium")
+    variable = left.selectbox(
+        "Blocks ordered by", list(VARIABLES), list(VARIABLES).index(STAGES_VARIABLE), key="stages_variable",
+        format_func=lambda name: f"CED: {name}", persist_state="session",
+        help=" ".join(f"{about.title}. {about.meaning}" for about in VARIABLES.values())
+        + " The Arena page shows how each did.",
+    )  # fmt: skip
+    order = right.segmented_control(
+        "Within a stage", list(ORDERS), default="independent", key="stages_order", required=True,
+        format_func={"independent": "Each block alone", "greedy": "Again after each removal"}.get,
+        help="Each block alone: scored once a stage. Again after each removal: joint effects count, and a stage's "
+        "scoring takes several times as long.",
+    )  # fmt: skip
+    return asdict(usual_scoring(variable=variable, order=order))
 
 
 def recovery(info: ModelInfo, data: str) -> dict:
@@ -156,10 +175,7 @@ def recovery(info: ModelInfo, data: str) -> dict:
             f'<p class="ep-note">{info.name} doesn\'t know the classes of {data} yet. Without adapting first, what is '
             "scored is a model that never saw them.</p>"
         )
-    return {
-        "adapt_steps": adapt_steps, "finetune": asdict(finetune), "protocol": asdict(measured),
-        "ced": asdict(CedConfig()),
-    }  # fmt: skip
+    return {"adapt_steps": adapt_steps, "finetune": asdict(finetune), "protocol": asdict(measured)}
 
 
 def _by_rank(info: ModelInfo, data: str) -> list[int]:

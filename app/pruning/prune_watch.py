@@ -5,6 +5,7 @@ from typing import Any
 import streamlit as st
 
 from app import address, blocks, jobs
+from app.access import rights
 from app.address import model_info
 from app.errors import one_line_errors, shown_as_one_line
 from app.pruning import decision, driving, recovery, stage_panel, stage_tree
@@ -77,8 +78,9 @@ def _moving(run: Run, status: RunStatus) -> None:
     with right.container(horizontal=True, horizontal_alignment="right"):
         if st.button(
             "Pause",
-            disabled=bool(stopping),
-            help="Saves where it is at the next step and rests; goes on exactly there.",
+            **rights.guarded(
+                "Saves where it is at the next step and rests; goes on exactly there.", disabled=bool(stopping)
+            ),
         ):
             driving.pause(run.id)
             st.rerun()
@@ -99,15 +101,17 @@ def _paused(run: Run, status: RunStatus) -> None:
 def _go_on_buttons(run: Run) -> None:
     stepping = driving.stepping(run)
     after = "and stops at the next decision." if stepping else "and decides by itself, down to the target."
-    if st.button("Go on", type="primary", help=f"Goes on exactly where it rests, {after}"):
+    if st.button("Go on", type="primary", **rights.guarded(f"Goes on exactly where it rests, {after}")):
         driving.go_on(run)
         st.rerun()
     if not driving.decides_by_itself(run):
         return
-    if stepping and st.button("Run to the target", help="Goes on and doesn't stop at decisions any more."):
+    if stepping and st.button("Run to the target", **rights.guarded("Goes on and doesn't stop at decisions any more.")):
         driving.go_on(run, step=False)
         st.rerun()
-    if not stepping and st.button("Step", help="Goes on to the next decision, and stops at each one from now on."):
+    if not stepping and st.button(
+        "Step", **rights.guarded("Goes on to the next decision, and stops at each one from now on.")
+    ):
         driving.go_on(run, step=True)
         st.rerun()
 
@@ -127,12 +131,12 @@ def _stopped(run: Run, status: RunStatus) -> None:
     cooler = status.state == "failed" and "learning rate" in (status.error or "")
     if cooler and st.button(
         "Resume with a quarter of the learning rate", type="primary",
-        help="Goes on from the last good state. With the same rate the same would happen again.",
+        **rights.guarded("Goes on from the last good state. With the same rate the same would happen again."),
     ):  # fmt: skip
         driving.go_on_cooler(run)
         st.rerun()
     if not cooler and st.button(
-        "Resume", type="primary", help="Goes on from the last step saved, with the same result."
+        "Resume", type="primary", **rights.guarded("Goes on from the last step saved, with the same result.")
     ):
         driving.go_on(run)
         st.rerun()
@@ -140,7 +144,8 @@ def _stopped(run: Run, status: RunStatus) -> None:
 
 def _cancel(run: Run, *, disabled: bool = False) -> None:
     if st.button(
-        "Cancel", disabled=disabled, help="Stops at the next step. Finished stages are kept, and it can be resumed."
+        "Cancel",
+        **rights.guarded("Stops at the next step. Finished stages are kept, and it can be resumed.", disabled=disabled),
     ):
         jobs.cancel(run.id)
         st.rerun()

@@ -3,7 +3,10 @@
 import streamlit as st
 
 from app import address
+from app.access import rights
 from app.comparing import metrics_table
+from app.comparing.measured import measured
+from app.comparing.picked import Picked
 from app.errors import one_line_errors
 from app.pruning import decision, driving, vote_table
 from engine.runs.drive import path_to
@@ -42,12 +45,13 @@ def draw_numbers(run: Run, stages: list[Stage], stage: Stage) -> None:
     """Beside those of the intact model; then the way to any two stages."""
     first = stages[0]
     if stage is not first:
-        before, after = first.metrics(), stage.metrics()
-        if before and after:
+        intact = "intact, adapted" if first.info.get("train") else "intact"
+        before = Picked(run=run, stage=first, intact=True, label=intact)
+        after = Picked(run=run, stage=stage, intact=False, label=f"stage {stage.number}")
+        pair = measured([before, after])
+        if len(pair) == 2:
             st.subheader("Before and after", anchor=False)
-            names = ("intact, adapted" if first.info.get("train") else "intact", f"stage {stage.number}")
-            st.html(metrics_table.table(before, after, names=names, intact=True))
-            st.html(metrics_table.protocol_lines(before, after))
+            metrics_table.tables(pair)
     _compare(run, stages, stage)
 
 
@@ -65,9 +69,12 @@ def _why(run: Run, stage: Stage) -> None:
     if sorted(choice["drop"]) == sorted(stage.info["dropped_blocks"]):
         st.html('<p class="ep-note">With these weights the same blocks would have gone.</p>')
     elif st.button(
-        f"Branch from stage {parent} with this vote", disabled=not driving.at_rest(run),
+        f"Branch from stage {parent} with this vote",
         key=f"if_go_{run.id}_{stage.number}",
-        help="Grows another stage beside this one; this one stays. Possible while the run rests.",
+        **rights.guarded(
+            "Grows another stage beside this one; this one stays. Possible while the run rests.",
+            disabled=not driving.at_rest(run,
+        )),
     ):  # fmt: skip
         driving.carry_out(run, choice, head=parent, step=driving.stepping(run))
         _follow(run, stage)
@@ -101,8 +108,12 @@ def _branch(run: Run, stages: list[Stage], stage: Stage) -> None:
             st.html('<p class="ep-note">The run is at work. Pause it first; then it can go on from here.</p>')
         ready = resting and (afresh or choice is not None)
         if st.button(
-            f"Branch from stage {stage.number}", type="primary", disabled=not ready,
-            key=f"go_{key}", help="Queues the run again, from this stage. Nothing that is finished is lost.",
+            f"Branch from stage {stage.number}", type="primary",
+            key=f"go_{key}",
+            **rights.guarded(
+                "Queues the run again, from this stage. Nothing that is finished is lost.",
+                disabled=not ready,
+            ),
         ):  # fmt: skip
             if plan:
                 level = len(path_to(run, stage.number)) - 1

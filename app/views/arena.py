@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import address, jobs, measuring
+from app.access import rights
 from app.arena import arena_form, arena_result, arena_runs
 from app.errors import one_line_errors
 from engine.runs.store import Run
@@ -71,7 +72,7 @@ def _watch(run_id: str, waiting: bool) -> None:
             st.html(f'<p class="ep-note">About {arena_runs.duration(status.eta_seconds)} to go.</p>')
     elif status.state in jobs.RESUMABLE_STATES:
         st.error(measuring.stopped_line("This arena", status))
-        if st.button("Resume", help="Goes on with the next set; what is measured already is kept."):
+        if st.button("Resume", **rights.guarded("Goes on with the next set; what is measured already is kept.")):
             jobs.resume(run.id)
             st.rerun()
     content = arena_runs.content_of(run)

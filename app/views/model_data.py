@@ -5,6 +5,7 @@ import html
 import streamlit as st
 
 from app import address, blocks, jobs, known, pictures
+from app.access import rights
 from app.known import DataInfo
 from app.opening import data_check, opening
 from engine.models.bundled import ModelInfo
@@ -89,9 +90,12 @@ def _data(data: DataInfo) -> None:
 def _rename(kind: str, name: str, class_names: tuple[str, ...]) -> None:
     names = opening.class_names_field(kind, list(class_names), offers={}, key=name)
     if names is not None and names != class_names and st.button(
-        "Save the names", key=f"rename_{kind}", help="Other words for the same classes. The files aren't touched.",
+        "Save the names", key=f"rename_{kind}",
+        **rights.guarded(
+            "Other words for the same classes. The files aren't touched."
+        ),
     ):  # fmt: skip
-        library.rename_classes(jobs.workspace(), kind, name, list(names))
+        library.rename_classes(jobs.writable(), kind, name, list(names))
         st.rerun()
 
 

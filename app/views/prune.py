@@ -3,6 +3,7 @@
 import streamlit as st
 
 from app import address, jobs
+from app.access import rights
 from app.errors import show
 from app.pruning import prune_form, prune_watch
 from engine.errors import EngineError, InputError
@@ -49,14 +50,17 @@ def _run_on_screen() -> Run | None:
 
 def _start(info: ModelInfo, data: str, plan: dict, recovery: dict) -> None:
     if plan:
-        asked = {key: value for key, value in plan.items() if key != "step"}
+        asked = {key: value for key, value in plan.items() if key not in ("step", "ced")}
         config_from(PruneConfig, {**asked, "adapt_steps": recovery["adapt_steps"]}).check_against(info.depth)
         st.html(f'<p class="ep-say">{_summary(info, plan, recovery)}</p>')
     else:
         st.html('<p class="ep-note">Choose at least one block to drop; then you can start.</p>')
     if st.button(
-        "Start pruning", type="primary", disabled=not plan,
-        help="Queues the run. It goes on when you close the browser, and you can pause or cancel it at any step.",
+        "Start pruning", type="primary",
+        **rights.guarded(
+            "Queues the run. It goes on when you close the browser, and you can pause or cancel it at any step.",
+            disabled=not plan,
+        ),
     ):  # fmt: skip
         title = f"{info.name} on {data}: {prune_form.target(info, plan)}"
         run = jobs.start_run("prune", title=title, params={"model": info.name, "data": data, **plan, **recovery})

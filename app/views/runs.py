@@ -8,7 +8,7 @@ import streamlit as st
 
 from app import address, jobs, run_details
 from app.errors import one_line_errors
-from engine.runs.store import RunSummary
+from engine.runs.listing import RunSummary
 
 _ROWS = 50
 _KINDS = {

@@ -5,6 +5,7 @@ import html
 import streamlit as st
 
 from app import blocks, jobs, measuring, pictures
+from app.access import rights
 from engine.assets import ASSETS
 from engine.importance.config import CedConfig
 from engine.models.bundled import ModelInfo, bundled_models, damaged_models
@@ -64,7 +65,7 @@ def _card(info: ModelInfo) -> None:
         help="Measures how much each block matters (a few seconds) and shows it as a heatmap.",
     ):
         params = jobs.ced_params(info.name, info.trained_on, CedConfig())
-        if measuring.find("ced", params) is None:
+        if rights.may_work() and measuring.find("ced", params) is None:  # else the page says that it wasn't asked yet
             measuring.start("ced", params)
         chosen = {"model": info.name, "data": info.trained_on}
         st.session_state.update({f"last_{name}": value for name, value in chosen.items()} | {"last_variable": "target"})

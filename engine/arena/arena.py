@@ -10,20 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.arena.bout import Bout, hold_bout, key_of
+from engine.arena.bout import Bout, Step, hold_bout, key_of
 from engine.arena.config import ArenaConfig
 from engine.arena.entrants import ENTRANTS
 from engine.arena.result import arena_result
+from engine.cluster.executor import executor
 from engine.data.dataset import Data
 from engine.data.latents import Examples, encoding_examples
 from engine.importance.ced import compute_ced
 from engine.importance.config import CRITERIA, CriteriaConfig
 from engine.importance.criteria import compute_criteria
 from engine.models.model import Model
-from engine.pruning.surgery import keep_blocks, recovered, with_classes_of
+from engine.pruning.progressive import adaptation
+from engine.pruning.surgery import recovered, with_classes_of
 from engine.steps import result_of
 from engine.training.config import check_batch
-from engine.training.finetune import Trainer, finetune
+from engine.training.finetune import finetune
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,22 +74,32 @@ def run_arena(
     bouts = list(known.bouts)
     plan = _plan(config, known.scores)
     held = {bout.key for bout in bouts}
-    for strategy, dropped, seed in plan:
-        if key_of(strategy, dropped, seed) in held:
-            continue
-        for item in hold_bout(
-            known.start, data, config, strategy=strategy, dropped=dropped, seed=seed, examples=examples, cache=cache
-        ):
-            if isinstance(item, Bout):
-                bouts.append(item)
-                continue
-            share = 0.8 * item.done / max(1, item.total)
+    missing = [entry for entry in plan if key_of(*entry) not in held]
+    shares: dict[int, float] = {}  # of the bouts under way: more than one on a cluster
+    for number, item in executor().run(_held, missing, shared=(known.start, data, config, examples, cache)):
+        if not isinstance(item, Bout):
+            strategy, dropped, seed = missing[number]
+            shares[number] = 0.8 * item.done / max(1, item.total)
             message = f"{_words(strategy, dropped)}, seed {seed}: step {item.done}"
-            yield _progress("recovering", message, known, done=len(bouts) + share, total=len(plan))
+            yield _progress("recovering", message, known, done=len(bouts) + sum(shares.values()), total=len(plan))
+            continue
+        shares.pop(number, None)
+        bouts.append(item)
         known = replace(known, bouts=tuple(bouts))
         result = arena_result(config, asdict(known.scores), [asdict(bout) for bout in bouts])
         message = f"{len(bouts)} of {len(plan)} recovered and measured"
         yield _progress("recovering", message, known, done=len(bouts), total=len(plan), result=result)
+
+
+def _held(
+    shared: tuple[Model, Data, ArenaConfig, Examples, Path | None], entry: tuple[str, tuple[int, ...], int]
+) -> Iterator[Step | Bout]:
+    (start, data, config, examples, cache), (strategy, dropped, seed) = shared, entry
+    if cache is not None and not cache.is_dir():
+        cache = None  # another machine's
+    yield from hold_bout(
+        start, data, config, strategy=strategy, dropped=dropped, seed=seed, examples=examples, cache=cache
+    )
 
 
 def _plan(config: ArenaConfig, scores: Scores) -> list[tuple[str, tuple[int, ...], int]]:
@@ -115,13 +127,11 @@ def _adapted(model: Model, data: Data, config: ArenaConfig, examples: Examples) 
     start = with_classes_of(model, data, seed=config.finetune.seed)
     if not config.adapt_steps:
         return start
-    recovery = replace(config.finetune, num_steps=config.adapt_steps)
-    copy = keep_blocks(start, list(range(start.config.depth)))
-    trainer = Trainer(copy.network, start.process, **examples._asdict(), config=recovery)
+    copy, trainer = adaptation(start, examples, config.finetune, num_steps=config.adapt_steps)
     for step in finetune(trainer):
-        message = f"the intact model learns {data.name}: step {step.step} of {recovery.num_steps}"
-        yield _progress("adapting", message, Known(), done=step.step / recovery.num_steps)
-    return recovered(copy, trainer, change=f"adapted {recovery}")
+        message = f"the intact model learns {data.name}: step {step.step} of {config.adapt_steps}"
+        yield _progress("adapting", message, Known(), done=step.step / config.adapt_steps)
+    return recovered(copy, trainer, change=f"adapted {trainer.config}")
 
 
 def score_entrants(model: Model, data: Data, config: ArenaConfig, *, cache: Path | None = None) -> Scores:

@@ -78,6 +78,12 @@ _PROGRESSIVE = {
         ced={"variable": "samples"},
         recovery_shares="final",
     ),
+    "progressive-samples-greedy": _staged(
+        "Progressive · final · samples · greedy",
+        "The same, scored again after each removal within a stage, so that joint effects count.",
+        ced={"variable": "samples", "order": "greedy"},
+        recovery_shares="final",
+    ),
 }
 
 _CRITERIA = {

@@ -1,6 +1,7 @@
 """What the arguments of a command stand for: a model, a workspace, a protocol, a run."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,26 @@ def model_params(args: argparse.Namespace) -> dict[str, Any]:
     """A run's params for its model; what wasn't said is left out."""
     said = {"model": args.model, "process": args.process, "autoencoder": args.vae}
     return {key: value for key, value in said.items() if value is not None}
+
+
+def with_settings(params: dict[str, Any], said: list[str]) -> dict[str, Any]:
+    """``params`` with some of them as ``said``: finetune.warmup_steps=20, the value in JSON. Raises InputError."""
+    params = json.loads(json.dumps(params))
+    for text in said:
+        path, found, value = text.partition("=")
+        *folders, name = path.split(".")
+        place = params
+        for folder in folders:
+            place = place.get(folder) if isinstance(place, dict) else None
+        if not found or not isinstance(place, dict) or name not in place:
+            raise InputError(f"--set {text!r}: expected the name of a setting and its value, as in finetune.seed=1")
+        try:
+            place[name] = json.loads(value)
+        except ValueError as error:
+            raise InputError(
+                f"--set {text!r}: {value!r} isn't JSON; a word needs quotes, as in '\"cosine\"'"
+            ) from error
+    return params
 
 
 def protocol_of(args: argparse.Namespace) -> Protocol:

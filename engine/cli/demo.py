@@ -9,8 +9,8 @@ from typing import Any
 from engine.cli.arguments import info_of, model_params, workspace_of
 from engine.cli.runs import execute, summary_of, summary_table
 from engine.evaluation.protocol import Protocol
-from engine.importance.config import CedConfig, CriteriaConfig
-from engine.pruning.config import PruneConfig
+from engine.importance.config import CriteriaConfig
+from engine.pruning.config import STAGES_VARIABLE, PruneConfig, usual_scoring
 from engine.runs.store import create_run
 from engine.runs.workspace import read_json
 from engine.training.config import usual_recovery
@@ -19,7 +19,7 @@ _STEPS_PER_STAGE = 150
 
 
 def demo_command(args: argparse.Namespace) -> None:
-    from engine.evaluation.report import write_report
+    from engine.report.report import write_report
 
     started, workspace, title = time.monotonic(), workspace_of(args), f"demo: {args.model} on {args.data}"
     asked = {**model_params(args), "data": args.data}
@@ -35,7 +35,7 @@ def demo_command(args: argparse.Namespace) -> None:
         **asdict(prune),
         "finetune": asdict(usual_recovery(info.num_parameters, num_steps=_STEPS_PER_STAGE)),
         "protocol": asdict(Protocol(num_images=500)),
-        "ced": asdict(CedConfig()),
+        "ced": asdict(usual_scoring()),
     }
     run = create_run(workspace, kind="prune", title=title, params=params)
     execute(run, workspace, args.device)
@@ -46,9 +46,9 @@ def demo_command(args: argparse.Namespace) -> None:
 
 
 def _agreement(result: dict[str, Any], target_depth: int) -> str:
-    """The blocks that each criterion would drop, and how far its order agrees with the default's."""
+    """The blocks that each criterion would drop, and how far its order agrees with that of the stages' scores."""
     names, num_dropped = result["names"], len(result["blocks"]) - target_depth
-    usual = names.index(f"ced-{CedConfig().variable}") if f"ced-{CedConfig().variable}" in names else 0
+    usual = names.index(f"ced-{STAGES_VARIABLE}") if f"ced-{STAGES_VARIABLE}" in names else 0
     lines = [f"{'criterion':18}{f'its {num_dropped} least important blocks':36}rank correlation with {names[usual]}"]
     for index, name in enumerate(names):
         least = sorted(result["criteria"][name]["order"][:num_dropped])

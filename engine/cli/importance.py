@@ -10,19 +10,7 @@ from engine.importance.config import CedConfig, CriteriaConfig
 def ced_command(args: argparse.Namespace) -> None:
     from engine.importance.ced import ced_columns
 
-    config = CedConfig(
-        variable=args.variable,
-        estimator=args.estimator,
-        condition=args.condition,
-        samples=args.samples,
-        timesteps=args.timesteps,
-        seed=args.seed,
-        granularity=args.granularity,
-        order=args.order,
-        method=args.method,
-        num_candidates=args.num_candidates,
-        weighting=args.weighting,
-    )
+    config = ced_config(args)
     model, data = model_of(args), data_of(args)
     cache = None if args.no_cache else workspace_of(args).cache
     for column in ced_columns(model, data, config, cache=cache):
@@ -36,6 +24,22 @@ def ced_command(args: argparse.Namespace) -> None:
     ]
     lines += [f"note: {text}" for text in [result.note, *result.warnings] if text]
     give(args, result.as_dict(), "\n".join([*lines, f"{result.seconds:.1f} s"]))
+
+
+def ced_config(args: argparse.Namespace) -> CedConfig:
+    return CedConfig(
+        variable=args.variable,
+        estimator=args.estimator,
+        condition=args.condition,
+        samples=args.samples,
+        timesteps=args.timesteps,
+        seed=args.seed,
+        granularity=args.granularity,
+        order=args.order,
+        method=args.method,
+        num_candidates=args.num_candidates,
+        weighting=args.weighting,
+    )
 
 
 def criteria_command(args: argparse.Namespace) -> None:

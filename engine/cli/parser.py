@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Callable
 
 from engine.arena.config import ArenaConfig
-from engine.cli import demo, importance, models, runs
+from engine.cli import demo, evaluating, importance, models, runs
 from engine.evaluation.protocol import Protocol
+from engine.evaluation.timing import PRECISIONS, Timing
 from engine.importance.config import (
     CONDITIONS,
     ESTIMATORS,
@@ -16,13 +17,15 @@ from engine.importance.config import (
     WEIGHTINGS,
     CedConfig,
 )
-from engine.pruning.config import RECOVERY_SHARES, PruneConfig
+from engine.pruning.config import RECOVERY_SHARES, STAGES_VARIABLE, PruneConfig
 from engine.training.config import SCHEDULES, FinetuneConfig
 
 _ABOUT = (
     "EntPruner Studio's engine: which blocks of a diffusion transformer a dataset needs, and life without the rest."
 )
 _MODEL = "bundled name, a name you gave it, <run>@<stage>, a file or folder, or a hub id"
+_CLUSTER = "share the work out over a Ray cluster: host:port of its head node, or auto for one on this machine"
+_TRAIN_WORKERS = "of the cluster, each with a share of every batch; default: 1, which trains here"
 _DATA = "bundled name, a name you gave it, a folder, .zip, .tar, .npz, or a hub id"
 
 
@@ -47,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     _output(add("inspect", models.inspect_command, "what a model is, before anything runs", "model"))
     _output(add("look", models.look_command, "what a dataset holds: counts, sizes, unreadable files", "data"))
     sub = add("ced", importance.ced_command, "CED of every block of a model on a dataset", "model", "data")
+    _cluster(sub)
     _output(sub)
     _scoring(sub)
     sub.add_argument("--estimator", default=CedConfig.estimator, choices=ESTIMATORS)
@@ -63,8 +67,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--variables", default="target,prediction", help="readings of CED to compare with, with commas")
     _reading(sub)
     sub = add("prune", runs.prune_command, "drop blocks, recover, compare", "model", "data")
+    _cluster(sub, trains=True)
     _output(sub)
-    _scoring(sub)
+    _scoring(sub, variable=STAGES_VARIABLE)
+    sub.add_argument("--order", default=CedConfig.order, choices=ORDERS, help="greedy: score again after each removal")
     _sampling(sub)
     sub.add_argument("--target-depth", type=int, help="adaptive pruning down to this many blocks")
     sub.add_argument("--target-speedup", type=float, help="or until it needs so many times fewer MACs")
@@ -80,8 +86,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--adapt-steps", type=int, default=0, help="of training the intact model on the data first")
     sub.add_argument("--steps-per-stage", type=int, default=FinetuneConfig.num_steps)
     _recovery(sub)
+    _settings(sub)
     sub.add_argument("--run", help="run folder to make (default: a new one in the workspace)")
     sub = add("arena", runs.arena_command, "what gives the best quality after recovery?", "model", "data")
+    _cluster(sub)
     _output(sub)
     _sampling(sub)
     usual = ArenaConfig()
@@ -94,29 +102,44 @@ def make_parser() -> argparse.ArgumentParser:
     steps = usual.finetune.num_steps
     sub.add_argument("--steps", dest="steps_per_stage", type=int, default=steps, help="of recovery, for every entrant")
     _recovery(sub)
+    _settings(sub)
     sub.add_argument("--run", help="run folder to make, or to go on with (default: a new one in the workspace)")
     sub = add("sample", models.sample_command, "draw images into an .npz or a folder of PNG files", "model")
+    _cluster(sub)
     _sampling(sub)
     sub.add_argument("--classes", help="as in 0,1; default: all in turn")
     sub.add_argument("--out", help="FILE.npz (arr_0, labels, seeds) or FOLDER; the same command again goes on with it")
     sub.add_argument("--flat", action="store_true", help="a folder's files side by side, not in folders of classes")
     sub.add_argument("--yes", action="store_true", help="even if it takes hours")
-    sub = add("evaluate", runs.evaluate_command, "fidelity and efficiency of a model on a dataset", "model", "data")
+    sub = add(
+        "evaluate", evaluating.evaluate_command, "fidelity and efficiency of a model on a dataset", "model", "data"
+    )
+    _cluster(sub)
     _output(sub)
     _sampling(sub)
     sub.add_argument("--features", default=Protocol.features, help="demo-cnn, or from the net: inception, dinov2, clip")
     sub.add_argument("--features-weights", help="file with their weights, or its folder; a copy stays in the workspace")
+    _timing(sub)
+    sub.add_argument("--baseline", help="another model, timed in turns with this one: what it is faster than")
+    sub.add_argument("--yes", action="store_true", help="even if it takes hours")
+    _settings(sub)
     sub = add("benchmark", models.benchmark_command, "parameters, MACs, latency, throughput", "model")
     _output(sub)
-    sub.add_argument("--batch-size", type=int, default=8)
+    _timing(sub)
     sub = add("export", models.export_command, "a model as files that other programs open", "model")
     sub.add_argument("--layout", required=True, help="official, safetensors or diffusers")
     sub.add_argument("--out", required=True, help="folder to make (official: may also be a .pt file)")
     sub = add("report", runs.report_command, "one HTML file about a run", "run")
     sub.add_argument("--out", help="default: <run>.html")
+    sub.add_argument("--csv", help="also write every number to this file, one a row")
+    sub.add_argument("--json", help="also write all that is known of the run to this file")
+    sub = add("replay", runs.replay_command, "a pruning run as one small file that the lessons show again", "run")
+    sub.add_argument("--out", help="default: <run>-replay.json")
     sub = add("run", runs.run_command, "do the work of a run folder, or go on with it", "run")
+    _cluster(sub, trains=True)
     sub.add_argument("--learning-rate", type=float, help="from now on, where a pruning run goes on")
     sub = add("worker", runs.worker_command, "serve the queue of a workspace")
+    _cluster(sub, trains=True, connects=False)
     sub.add_argument("--idle-exit", type=float, help="seconds without a request after which the worker ends")
     sub = add("demo", demo.demo_command, "the whole story in a few minutes, without a browser")
     sub.set_defaults(process=None, vae=None)
@@ -127,13 +150,26 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _cluster(sub: argparse.ArgumentParser, *, trains: bool = False, connects: bool = True) -> None:
+    """``connects``: the command's own process works on the cluster, and not only those that it starts."""
+    sub.add_argument("--cluster", metavar="ADDRESS", help=_CLUSTER)
+    if trains:
+        sub.add_argument("--train-workers", type=int, help=_TRAIN_WORKERS)
+    sub.set_defaults(connects=connects)
+
+
 def _output(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
     sub.add_argument("--out", help="also write the result to this file")
 
 
-def _scoring(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--variable", default=CedConfig.variable, choices=VARIABLES)
+def _settings(sub: argparse.ArgumentParser) -> None:
+    help_text = "any other setting of the run, by its name in config.json; the value in JSON. May be repeated"
+    sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help_text)
+
+
+def _scoring(sub: argparse.ArgumentParser, *, variable: str = CedConfig.variable) -> None:
+    sub.add_argument("--variable", default=variable, choices=VARIABLES, help="the reading of CED")
     sub.add_argument("--samples", type=int, default=CedConfig.samples)
     sub.add_argument("--timesteps", type=int, default=CedConfig.timesteps)
 
@@ -153,8 +189,13 @@ def _sampling(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--seed", type=int, default=0)
 
 
+def _timing(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--batch-size", type=int, default=Timing.batch_size, help="images in a forward that is timed")
+    sub.add_argument("--precision", default=Timing.precision, choices=PRECISIONS, help="of a forward that is timed")
+
+
 def _recovery(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, help="default: what is usual for the model's size")
     sub.add_argument("--learning-rate", type=float, help="default: what is usual for a model of this size")
     sub.add_argument("--schedule", choices=SCHEDULES, help="default: the usual one beside the usual learning rate")
-    sub.add_argument("--distill-weight", type=float, default=FinetuneConfig.distill_weight)
+    sub.add_argument("--distill-weight", type=float, help="default: what is usual for the model's size; 0 is without")

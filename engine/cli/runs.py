@@ -6,7 +6,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import info_of, model_params, numbers, protocol_of, run_named, workspace_of, workspace_of_run
+from engine.cli.arguments import (
+    info_of,
+    model_params,
+    numbers,
+    protocol_of,
+    run_named,
+    with_settings,
+    workspace_of,
+    workspace_of_run,
+)
 from engine.cli.output import give, tell
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
@@ -23,6 +32,16 @@ _IN_SUMMARY = ("FID", "KID", "class accuracy")
 
 
 def prune_command(args: argparse.Namespace) -> None:
+    run = _run_for(args, prune_params(args))
+    execute(run, workspace_of_run(run, args), args.device)
+    summary = summary_of(run)
+    give(args, summary, summary_table(summary))
+
+
+def prune_params(args: argparse.Namespace) -> dict[str, Any]:
+    """The params of the run that is asked for."""
+    from engine.runs.prune_plan import plan_of
+
     prune = PruneConfig(
         drop=tuple(numbers(args.drop)) if args.drop else (),
         target_depth=args.target_depth,
@@ -47,19 +66,24 @@ def prune_command(args: argparse.Namespace) -> None:
         "finetune": asdict(_recovery(args, info.num_parameters)),
         "protocol": asdict(protocol_of(args)),
         "ced": asdict(
-            CedConfig(variable=args.variable, samples=args.samples, timesteps=args.timesteps, seed=args.seed)
+            CedConfig(
+                variable=args.variable,
+                order=args.order,
+                samples=args.samples,
+                timesteps=args.timesteps,
+                seed=args.seed,
+            )
         ),
     }
-    run = _run_for(args, params)
-    execute(run, workspace_of_run(run, args), args.device)
-    summary = summary_of(run)
-    give(args, summary, summary_table(summary))
+    params = with_settings(params, args.set)
+    plan_of(params)  # refused now, not once the run has begun
+    return params
 
 
 def _recovery(args: argparse.Namespace, num_parameters: int | None) -> FinetuneConfig:
     """As is usual for a model of this size, unless a learning rate was said: what goes with that is as published."""
-    open_to_size = {"batch_size": args.batch_size, "schedule": args.schedule}
-    said = {"num_steps": args.steps_per_stage, "distill_weight": args.distill_weight, "seed": args.seed}
+    open_to_size = {"batch_size": args.batch_size, "schedule": args.schedule, "distill_weight": args.distill_weight}
+    said = {"num_steps": args.steps_per_stage, "seed": args.seed}
     said |= {name: value for name, value in open_to_size.items() if value is not None}
     if args.learning_rate is None:
         return usual_recovery(num_parameters, **said)
@@ -77,6 +101,19 @@ def _weights(text: str | None) -> dict[str, float]:
 
 
 def arena_command(args: argparse.Namespace) -> None:
+    workspace, params = workspace_of(args), arena_params(args)
+    folder = Path(args.run).absolute() if args.run else None
+    if folder and folder.exists():
+        run = run_named(args.run, args)
+    else:
+        run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params, path=folder)
+    execute(run, workspace, args.device)
+    found = read_json(run.path / "arena.json")
+    give(args, found, _arena_table(found["result"], config_from(Protocol, params["config"]["protocol"]), run))
+
+
+def arena_params(args: argparse.Namespace) -> dict[str, Any]:
+    """The params of the run that is asked for."""
     from engine.arena.config import ArenaConfig
     from engine.arena.entrants import ENTRANTS
 
@@ -90,16 +127,10 @@ def arena_command(args: argparse.Namespace) -> None:
         finetune=recovery,
         protocol=protocol_of(args),
     )
-    workspace = workspace_of(args)
-    params = {**model_params(args), "data": args.data, "config": asdict(config)}
-    folder = Path(args.run).absolute() if args.run else None
-    if folder and folder.exists():
-        run = run_named(args.run, args)
-    else:
-        run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params, path=folder)
-    execute(run, workspace, args.device)
-    found = read_json(run.path / "arena.json")
-    give(args, found, _arena_table(found["result"], config.protocol, run))
+    params = with_settings({**model_params(args), "data": args.data, "config": asdict(config)}, args.set)
+    config_from(Protocol, params["config"]["protocol"])  # refused now, not once the run has begun
+    config_from(FinetuneConfig, params["config"]["finetune"])
+    return params
 
 
 def _arena_table(result: dict[str, Any], protocol: Protocol, run: Run) -> str:
@@ -114,44 +145,28 @@ def _arena_table(result: dict[str, Any], protocol: Protocol, run: Run) -> str:
     return "\n".join([*lines, protocol.label(), f"run folder: {run.path}"])
 
 
-def evaluate_command(args: argparse.Namespace) -> None:
-    params = {**model_params(args), "data": args.data, "protocol": asdict(protocol_of(args))}
-    workspace = workspace_of(args)
-    _have_features(args, workspace)
-    run = create_run(workspace, kind="evaluate", title=f"{args.model} on {args.data}", params=params)
-    execute(run, workspace, args.device)
-    metrics = run.stage(0).metrics()
-    assert metrics is not None
-    lines = []
-    for name, v in metrics["fidelity"].items():
-        floor = metrics["noise_floor"].get(name)
-        beside = f"   noise floor {floor['value']:.4g}" if floor else ""
-        lines.append(f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]{beside}")
-    lines += [f"note: {warning}" for warning in metrics["warnings"]]
-    give(args, metrics, "\n".join([*lines, protocol_of(args).label()]))
-
-
-def _have_features(args: argparse.Namespace, workspace: Workspace) -> None:
-    """Weights are looked for, checked and downloaded before anything is drawn."""
-    from engine.evaluation.weights import fetch_weights, find_weights, keep_weights, needs_weights
-
-    if args.features_weights:
-        keep_weights(args.features, Path(args.features_weights), workspace=workspace.root)
-    elif needs_weights(args.features) and find_weights(args.features, workspace=workspace.root) is None:
-        told = 0.0
-        for step in fetch_weights(args.features, workspace=workspace.root):
-            if step.folder or time.monotonic() - told > 5:
-                tell(f"{100 * step.done / step.total:3.0f} %  downloading {step.file}: {step.done / 1e6:,.0f} MB")
-                told = time.monotonic()
-
-
 def report_command(args: argparse.Namespace) -> None:
-    from engine.evaluation.report import write_report
+    from engine.report.numbers import write_csv, write_numbers
+    from engine.report.report import write_report
 
     run = run_named(args.run, args)
     out = Path(args.out or f"{run.id}.html")
     write_report(run.path, out)
     print(f"report: {out}")
+    if args.csv:
+        write_csv(run, Path(args.csv))
+        print(f"numbers: {args.csv}")
+    if args.json:
+        write_numbers(run, Path(args.json))
+        print(f"numbers: {args.json}")
+
+
+def replay_command(args: argparse.Namespace) -> None:
+    from engine.learn.replay import write_replay
+
+    run = run_named(args.run, args)
+    out = Path(args.out or f"{run.id}-replay.json")
+    print(f"replay: {out}, {write_replay(run, out):,} bytes")
 
 
 def run_command(args: argparse.Namespace) -> None:

@@ -26,7 +26,7 @@ from engine.data.dataset import hash_of
 from engine.data.folders import opening_pictures
 from engine.data.picture import MAX_FILE_BYTES, PICTURE_SUFFIXES, is_picture
 from engine.data.scan import Entry, OpenProgress, printable
-from engine.errors import AssetError, InputError, WorkspaceError
+from engine.errors import AssetError, DiskFull, InputError, WorkspaceError
 from engine.runs.workspace import encode_json, write_bytes_atomically, writing
 
 MAX_MEMBERS = 2_000_000
@@ -218,7 +218,7 @@ def _copy(member: _Member, head: bytes, target: Path, room: int) -> tuple[int, s
                     "picture is; remove it from the archive"
                 )
             if size > room:
-                raise WorkspaceError(f"no space left for {target.parents[1]} to unpack the archive; free some")
+                raise DiskFull(target.parents[1], num_bytes=size + _SPARE, free=room + _SPARE)
             with writing(target):
                 file.write(chunk)
             chunk = member.content.read(_CHUNK)

@@ -3,6 +3,8 @@
 Free of torch.
 """
 
+from collections.abc import Sequence
+
 from engine.evaluation.protocol import Protocol
 
 _HIGHER = ("accuracy", "precision", "recall", "is")  # the first words of numbers that are better when higher
@@ -24,3 +26,35 @@ def differences(first: dict, second: dict) -> list[str]:
 def higher_is_better(name: str) -> bool:
     """Of a number by its name in metrics.json, such as "recall (demo-cnn)"."""
     return name.partition(" (")[0].lower().split()[-1] in _HIGHER
+
+
+def beyond_noise(first: dict, second: dict, *, floor: dict | None = None) -> bool:
+    """Whether two numbers ({"value", "low", "high"}) can be told apart: their intervals don't touch, and the gap is
+    wider than the noise floor's own range, which is how far a perfect generator's number moves by chance alone."""
+    apart = first["low"] > second["high"] or second["low"] > first["high"]
+    return apart and abs(first["value"] - second["value"]) > (floor["high"] - floor["low"] if floor else 0.0)
+
+
+def best_of(name: str, values: Sequence[dict | None], *, floor: dict | None = None) -> int | None:
+    """Which is better than every other beyond noise, by its place; None where none is, or where there is but one."""
+    there = [index for index, value in enumerate(values) if value is not None]
+    if len(there) < 2:
+        return None
+    sign = 1 if higher_is_better(name) else -1
+    top = max(there, key=lambda index: sign * values[index]["value"])
+    others = (values[index] for index in there if index != top)
+    return top if all(beyond_noise(values[top], other, floor=floor) for other in others) else None
+
+
+def speedup(metrics: dict) -> dict | None:
+    """{"value", "low", "high"} of one forward over that of the intact model it was timed in turns with; None where it
+    wasn't. The ends set the slowest of one (95th percentile) against the fastest of the other (5th)."""
+    intact = (metrics.get("efficiency_of_intact") or {}).get("latency_ms")
+    own = (metrics.get("efficiency") or {}).get("latency_ms")
+    if not intact or not own:
+        return None
+    return {
+        "value": intact["median"] / own["median"],
+        "low": intact["low"] / own["high"],
+        "high": intact["high"] / own["low"],
+    }

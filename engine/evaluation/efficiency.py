@@ -4,6 +4,7 @@ Before and after are timed in turns (A, B, A, B, …) in one go, so that a busy 
 different runs say little about each other.
 """
 
+import copy
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,14 +17,17 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
+from engine.evaluation.peak_memory import peak_memory
 from engine.evaluation.protocol import Protocol
-from engine.evaluation.sampling import draw
+from engine.evaluation.sampling import draw, images_at_a_time
+from engine.evaluation.timing import Timing
 from engine.models.dit import DiT
 from engine.models.model import Model
 
 _LEAST_REPEATS = 3
 _WARM_UP_SECONDS = 2.0
 _ENOUGH_SECONDS = 30.0  # of timing, after which no further repeat begins
+_SAMPLING_SECONDS = 20.0  # of drawing in turns, beyond which it is left out
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64"}
 
 
@@ -37,24 +41,8 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Efficiency:
-    parameters: int
-    macs: int  # multiply-adds of one forward for one image
-    latency_ms: Latency  # of one forward for batch_size images
-    images_per_second: float  # through one forward, at the median latency; a picture takes many forwards
-    batch_size: int
-    device: str
-    precision: str
-    peak_memory_bytes: int | None  # of one forward, weights included; None where the device doesn't say
-
-    def as_dict(self) -> dict:
-        """The ``efficiency`` part of metrics.json."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, kw_only=True)
 class SamplingSpeed:
-    """From noise to pictures, decoding included. ``speedup`` is over the first of the models compared."""
+    """From noise to pictures in fp32, decoding included. ``speedup`` is over the first of the models compared."""
 
     images_per_second: float  # at the median of the turns
     seconds: float  # median of a turn
@@ -63,6 +51,25 @@ class SamplingSpeed:
     speedup_high: float
     batch_size: int
     turns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Efficiency:
+    parameters: int
+    macs: int  # multiply-adds of one forward for one image
+    latency_ms: Latency  # of one forward for batch_size images
+    images_per_second: float  # through one forward, at the median latency; a picture takes many forwards
+    batch_size: int
+    device: str
+    precision: str  # of the forward that was timed
+    peak_memory_bytes: int | None  # of tensors alive in one forward, weights included; None: the device doesn't say
+    file_bytes: int  # of the weights as they are saved here: fp32 safetensors, without its header of some KiB
+    sampling: SamplingSpeed | None  # None where it wasn't timed: not asked for, or it would have taken too long
+    notes: tuple[str, ...]  # what to know before these numbers are used, one sentence each
+
+    def as_dict(self) -> dict:
+        """The ``efficiency`` part of metrics.json."""
+        return asdict(self) | {"notes": list(self.notes)}
 
 
 def count_parameters(network: DiT) -> int:
@@ -89,30 +96,77 @@ def measure_latency(
     )[0]
 
 
-def measure_efficiency(model: Model, *, batch_size: int = 8, repeats: int = 20) -> Efficiency:
-    return compare_efficiency([model], batch_size=batch_size, repeats=repeats)[0]
+def measure_efficiency(model: Model, timing: Timing | None = None, *, repeats: int = 20) -> Efficiency:
+    return compare_efficiency([model], timing, repeats=repeats)[0]
 
 
-def compare_efficiency(models: Sequence[Model], *, batch_size: int = 8, repeats: int = 20) -> list[Efficiency]:
-    """One result per model, timed in turns. All models must be on the same device."""
-    device = _on_one_device(models)
-    if batch_size < 1 or repeats < 1:
-        raise InputError(f"batch_size {batch_size} and repeats {repeats} must be at least 1")
-    networks = [model.network for model in models]
-    latencies = _time_in_turns(networks, batch_size=batch_size, device=device, repeats=repeats, warmup=3)
+def compare_efficiency(
+    models: Sequence[Model],
+    timing: Timing | None = None,
+    *,
+    repeats: int = 20,
+    sampling: Protocol | None = None,
+) -> list[Efficiency]:
+    """One result per model, timed in turns. All models must be on the same device.
+
+    ``sampling``: also draws images in turns as this protocol says, where that takes seconds rather than minutes.
+    """
+    timing, device = timing or Timing(), _on_one_device(models)
+    if repeats < 1:
+        raise InputError(f"repeats {repeats} must be at least 1")
+    networks = [_in_precision(model.network, timing.precision) for model in models]
+    latencies = _time_in_turns(networks, batch_size=timing.batch_size, device=device, repeats=repeats, warmup=3)
+    speeds, notes = [None] * len(models), _notes(timing, device)
+    if sampling is not None:
+        speeds, why_not = _speeds_of_sampling(models, sampling, timing, latencies)
+        notes += why_not
     return [
         Efficiency(
-            parameters=count_parameters(network),
-            macs=count_macs(network),
+            parameters=count_parameters(model.network),
+            macs=count_macs(model.network),
             latency_ms=latency,
-            images_per_second=1000 * batch_size / latency.median,
-            batch_size=batch_size,
+            images_per_second=1000 * timing.batch_size / latency.median,
+            batch_size=timing.batch_size,
             device=str(device),
             precision=_PRECISIONS[network.pos_embed.dtype],
-            peak_memory_bytes=_peak_memory(network, batch_size, device),
+            peak_memory_bytes=_peak_memory(network, timing.batch_size, device),
+            file_bytes=sum(tensor.nbytes for tensor in model.network.state_dict().values()),
+            sampling=speed,
+            notes=tuple(notes),
         )
-        for network, latency in zip(networks, latencies, strict=True)
+        for model, network, latency, speed in zip(models, networks, latencies, speeds, strict=True)
     ]
+
+
+def _in_precision(network: DiT, precision: str) -> DiT:
+    """The network itself in fp32, else a copy with its weights in that precision."""
+    return network if precision == "fp32" else copy.deepcopy(network).to(torch.bfloat16)
+
+
+def _notes(timing: Timing, device: torch.device) -> list[str]:
+    if timing.precision == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
+        return ["this processor has no bf16 arithmetic of its own, so bf16 is worked out in fp32 and may be slower"]
+    return []
+
+
+def _cpu_has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(said and ("bf16" in name or "amx" in name) for name, said in capabilities.items())
+
+
+def _speeds_of_sampling(
+    models: Sequence[Model], protocol: Protocol, timing: Timing, latencies: Sequence[Latency]
+) -> tuple[list[SamplingSpeed | None], list[str]]:
+    """In whole groups, so that no image is drawn to be thrown away; and why not, where it would take too long."""
+    size = max(images_at_a_time(model, protocol) or 1 for model in models)
+    batch_size = -(-timing.batch_size // size) * size
+    forwards = protocol.num_steps * (1 if protocol.cfg_scale == 1 else 2) * batch_size / timing.batch_size
+    turn = sum(latency.median for latency in latencies) / 1000 * forwards
+    turns = int(min(5, _SAMPLING_SECONDS / turn - 1))  # one more warms up
+    if turns < 3:
+        note = f"sampling wasn't timed: drawing {batch_size} images takes about {turn / len(models):,.0f} s here"
+        return [None] * len(models), [note]
+    return list(compare_sampling(models, protocol, batch_size=batch_size, turns=turns)), []
 
 
 def compare_sampling(
@@ -197,13 +251,11 @@ def _inputs(network: DiT, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _peak_memory(network: DiT, batch_size: int, device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return None
-    torch.cuda.reset_peak_memory_stats(device)
+    inputs = _inputs(network, batch_size)
+    resident = sum(tensor.nbytes for tensor in (*network.state_dict().values(), *inputs))
     with _evaluating(network):
-        network(*_inputs(network, batch_size))
-    _synchronize(device)
-    return torch.cuda.max_memory_allocated(device)
+        of_forward = peak_memory(lambda: network(*inputs), device)
+    return None if of_forward is None else resident + of_forward
 
 
 def _synchronize(device: torch.device) -> None:

@@ -8,15 +8,17 @@ batches, and there the equality is up to rounding.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.cluster.executor import in_order
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
 from engine.models.model import Model
-from engine.process.guidance import guided
+from engine.process.guidance import Network, guided
 
 _TOKENS_AT_A_TIME = 256  # of a group on a CPU: 16 images of the bundled models, 8 if guided; 1 of DiT-XL/2
 
@@ -38,11 +40,17 @@ def sample_batches(
     ``start``: the first image, where those before it are there already or are another worker's. Raises InputError for
     classes that the model hasn't, and for a sampler of the other process.
     """
-    classes = chosen_classes(model, classes)
-    for begin in range(start, protocol.num_images, batch_size):
-        index = np.arange(begin, min(begin + batch_size, protocol.num_images))
-        labels = np.array(classes)[index % len(classes)]
-        yield draw(model, labels=labels, seeds=protocol.seed + index, protocol=protocol)
+    asked = (model, protocol, chosen_classes(model, classes))
+    ends = [*range(start, protocol.num_images, batch_size), max(start, protocol.num_images)]
+    yield from in_order(_drawn_batch, list(pairwise(ends)), shared=asked)
+
+
+def _drawn_batch(asked: tuple[Model, Protocol, list[int]], ends: tuple[int, int]) -> Iterator[SampleSet]:
+    """Images ``ends[0]`` … ``ends[1] − 1``."""
+    model, protocol, classes = asked
+    index = np.arange(*ends)
+    labels = np.array(classes)[index % len(classes)]
+    yield draw(model, labels=labels, seeds=protocol.seed + index, protocol=protocol)
 
 
 def chosen_classes(model: Model, classes: list[int] | None) -> list[int]:
@@ -94,6 +102,31 @@ def trajectory(
     model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Protocol
 ) -> Iterator[tuple[float, Tensor]]:
     """From each seed's noise to its latent: (time, state) after each step, as the process tells time."""
+    start = start_of(model, labels=labels, seeds=seeds, protocol=protocol)
+    yield from model.process.sample(
+        start.network,
+        start.noise,
+        start.y,
+        num_steps=protocol.num_steps,
+        sampler=start.sampler,
+        generators=start.generators,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a sampler starts from: its own name, the network with its guidance, noise (B, C, H, W), classes y (B,), and
+    each image's generator for the noise that is added on the way."""
+
+    sampler: str
+    network: Network
+    noise: Tensor
+    y: Tensor
+    generators: list[torch.Generator]
+
+
+def start_of(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: Protocol) -> Start:
+    """Raises InputError for a sampler of the other process, and for guidance where there is no null class."""
     sampler = protocol.sampler or model.process.default_sampler
     if sampler not in model.process.samplers:
         raise InputError(
@@ -111,14 +144,7 @@ def trajectory(
         num_guided_channels=protocol.guided_channels,
     )
     y = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(model.device)
-    yield from model.process.sample(
-        network,
-        noise.to(model.device),
-        y,
-        num_steps=protocol.num_steps,
-        sampler=sampler,
-        generators=generators,
-    )
+    return Start(sampler=sampler, network=network, noise=noise.to(model.device), y=y, generators=generators)
 
 
 def joined(sets: list[SampleSet]) -> SampleSet:

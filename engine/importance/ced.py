@@ -14,9 +14,11 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from engine.cluster.executor import in_order
 from engine.data.dataset import Data
-from engine.importance.ced_result import CedColumn, CedResult, CedTable, over_columns
+from engine.importance.ced_result import CedColumn, CedResult, CedTable, output_mse_of, over_columns
 from engine.importance.columns import Probe, Streams, all_streams, columns, draw_probe, values_of
 from engine.importance.config import CedConfig
 from engine.importance.entropy import estimator_for
@@ -60,9 +62,34 @@ def _exact_columns(model: Model, data: Data, config: CedConfig, probe: Probe) ->
     streams = all_streams(model, config.granularity)
     table = CedTable(model, data, config, probe.note)
     estimator = estimator_for(config, probe.labels)
-    for column in columns(model, config, probe, streams):
-        table.add(column, estimator(values_of(column, config.variable, model.config.patch_size), table.counts))
+    if config.variable == "samples":  # each column begins at the one before: nothing to share out
+        for column in columns(model, config, probe, streams):
+            table.add(column, estimator(values_of(column, config.variable, model.config.patch_size), table.counts))
+            yield CedColumn(column=table.num_done, num_columns=config.timesteps, result=table.result())
+        return
+    asked = _Asked(model=model, config=config, probe=probe, counts=table.counts)
+    for scored in in_order(_scored_column, range(config.timesteps), shared=asked):
+        table.add_scored(*scored)
         yield CedColumn(column=table.num_done, num_columns=config.timesteps, result=table.result())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What every column needs, wherever it is worked out."""
+
+    model: Model
+    config: CedConfig
+    probe: Probe
+    counts: Tensor  # (1+R, B) of the bootstrap
+
+
+def _scored_column(asked: _Asked, number: int) -> Iterator[tuple[float, Tensor, Tensor]]:
+    """Time, entropies (N+1, 1+R) and output_mse (N,) of one column: kilobytes, where its streams are megabytes."""
+    model, config = asked.model, asked.config
+    streams, estimator = all_streams(model, config.granularity), estimator_for(config, asked.probe.labels)
+    for column in columns(model, config, asked.probe, streams, only=number):
+        entropies = estimator(values_of(column, config.variable, model.config.patch_size), asked.counts)
+        yield column.timestep, entropies, output_mse_of(column)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -85,10 +85,13 @@ class CedTable:
 
     def add(self, column: Column, entropies: Tensor) -> None:
         """One column with its entropies (N+1, 1+R) under every row of ``counts``."""
-        streams = column.streams
-        self.timesteps.append(column.timestep)
+        self.add_scored(column.timestep, entropies, output_mse_of(column))
+
+    def add_scored(self, timestep: float, entropies: Tensor, output_mse: Tensor) -> None:
+        """The same of a column whose streams have gone; output_mse (N,)."""
+        self.timesteps.append(timestep)
         self.entropies.append(entropies)
-        self.output_mse.append(torch.stack([(stream - streams[0]).square().mean() for stream in streams[1:]]))
+        self.output_mse.append(output_mse)
 
     def result(self) -> CedResult:
         entropy = torch.stack(self.entropies, dim=1)  # (N+1, K done, 1+R)
@@ -174,6 +177,11 @@ class CedTable:
             num_tokens=network.num_tokens,
             num_values=math.prod(network.latent_shape) // network.num_tokens,
         )
+
+
+def output_mse_of(column: Column) -> Tensor:
+    """(N,) mean squared change of the output without each row."""
+    return torch.stack([(stream - column.streams[0]).square().mean() for stream in column.streams[1:]])
 
 
 def over_columns(config: CedConfig, delta: Tensor) -> Tensor:

@@ -106,13 +106,18 @@ def columns(
     *,
     chosen: slice = slice(None),
     extras: Collection[str] = (),
+    only: int | None = None,
 ) -> Iterator[Column]:
-    """``chosen``: the samples of ``probe`` to run; each keeps its own noise. ``extras`` are not for "samples"."""
+    """``chosen``: the samples of ``probe`` to run; each keeps its own noise. ``extras`` and ``only``, the number of the
+    one column to give, are not for "samples", where each column begins at the one before."""
     if config.variable == "samples":
+        assert only is None, "sampling's columns can't be had alone"
         yield from _sampling_columns(model, config, probe, streams, chosen)
         return
     size = _chunk_size(model, streams, len(probe.y[chosen]))
     for column, t in enumerate(model.process.timestep_grid(config.timesteps).tolist()):
+        if only is not None and column != only:
+            continue
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + column)
         eps = torch.randn(probe.latents.shape, generator=generator)[chosen]
         x0, y = probe.latents[chosen], probe.y[chosen]

@@ -4,6 +4,7 @@ Shapes: B batch, C latent channels, H×W latent, P patch_size, T = (H/P)·(W/P) 
 Parameter names are those of the official checkpoints, so that their state dicts load with ``strict=True``.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -130,7 +131,19 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(int(hidden_size * mlp_ratio), hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
+        return self.fc2(gelu(self.fc1(x)))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """x/2·(1 + tanh u) with u = √(2/π)·(x + 0.044715·x³), the official DiT's GELU.
+
+    That equals x·σ(2u), which a CPU works out in half the time of torch's own kernel, up to rounding. Training keeps
+    torch's: its backward needs one tensor where this would keep several.
+    """
+    if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+        return F.gelu(x, approximate="tanh")
+    slope = 2 * math.sqrt(2 / math.pi)
+    return x.square().mul_(0.044715 * slope).add_(slope).mul_(x).sigmoid_().mul_(x)
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ copies, of the embedders, which it repeats in every block.
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.errors import InputError, WorkspaceError
+from engine.errors import DiskFull, InputError, WorkspaceError
 from engine.models import hub
 from engine.models.checkpoints import save_model
 from engine.models.export_diffusers import check_fits_diffusers, diffusers_notes, write_diffusers
@@ -49,10 +49,12 @@ def export_model(
     results: Mapping[str, Any] | None = None,
     dtype: str | None = None,
     depth_of_parent: int | None = None,
+    stages: Sequence[Mapping[str, Any]] = (),
 ) -> ExportSummary:
     """Writes ``model`` to a new folder; in the official layout a path that ends in .pt is that one file.
 
-    ``results``: what a stage's metrics.json holds. ``dtype``: "fp16" or "fp32", None as the weights are.
+    ``results``: what a stage's metrics.json holds. ``stages``: stage.json of every stage from the intact model to this
+    one. ``dtype``: "fp16" or "fp32", None as the weights are.
     Raises InputError for what the layout can't hold and for a path that exists, WorkspaceError where writing fails.
     """
     path = Path(path).expanduser()
@@ -65,7 +67,7 @@ def export_model(
         check_fits_diffusers(model)
     state = _state(model, _DTYPES[dtype])
     notes = _notes(model, layout)
-    manifest = _manifest(model, layout, results, notes, depth_of_parent)
+    manifest = _manifest(model, layout, results, notes, depth_of_parent, stages)
     _check_space(path, state)
     if single:
         files = _write_single(state, manifest, path)
@@ -116,10 +118,7 @@ def _check_space(path: Path, state: dict[str, Tensor]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(path.parent).free
     if free < needed:
-        raise WorkspaceError(
-            f"no space left for {path}: it needs {needed / 1e6:,.0f} MB and {free / 1e6:,.0f} MB are free; free some, "
-            "or choose another place"
-        )
+        raise DiskFull(path, num_bytes=needed, free=free)
 
 
 @contextmanager
@@ -136,6 +135,8 @@ def _appearing(path: Path) -> Iterator[Path]:
                     _flush(file)
             os.rename(temporary, path)
             sync_folder(path.parent)
+        except DiskFull as error:
+            raise DiskFull(path, num_bytes=error.num_bytes) from error
         except WorkspaceError as error:  # about a file in there: a name that nobody asked for and that is gone
             raise WorkspaceError(str(error).replace(str(temporary), str(path))) from error
         finally:
@@ -208,8 +209,24 @@ def _notes(model: Model, layout: str) -> list[str]:
     return notes + (diffusers_notes(model) if layout == "diffusers" else [])
 
 
+def _step(stage: Mapping[str, Any]) -> dict[str, Any]:
+    decision = stage.get("decision") or {}
+    kept = {key: stage.get(key) for key in ("stage", "model", "data", "depth", "finetune", "train")}
+    return {
+        **kept,
+        "dropped_blocks": stage.get("dropped_blocks") or [],
+        "mode": decision.get("mode"),
+        "reason": decision.get("reason") or "",
+    }
+
+
 def _manifest(
-    model: Model, layout: str, results: Mapping[str, Any] | None, notes: list[str], depth_of_parent: int | None
+    model: Model,
+    layout: str,
+    results: Mapping[str, Any] | None,
+    notes: list[str],
+    depth_of_parent: int | None,
+    stages: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     config, autoencoder = model.config, model.autoencoder
     intact = model.kept_blocks == tuple(range(config.depth))
@@ -228,6 +245,7 @@ def _manifest(
         "parent": model.ref,
         "kept_blocks": list(model.kept_blocks),
         "depth_of_parent": depth_of_parent or (config.depth if intact else None),
+        "pruning": [_step(stage) for stage in stages],
         "autoencoder": {
             "ref": autoencoder.ref,
             "scaling_factor": scales.get("scaling_factor"),

@@ -1,10 +1,11 @@
-"""README.md of an export: how to open it elsewhere, in lines that can be copied and run."""
+"""README.md of an export: a model card, and how to open it elsewhere, in lines that can be copied and run."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from engine.models.export_diffusers import has_own_positions
 from engine.models.model import Model
+from engine.models.model_card import card_sections, front_matter, plain
 
 _CLASSES = {"diffusion": ("DiT", "facebookresearch/DiT"), "flow": ("SiT", "willisma/SiT")}
 _MANIFEST = "entpruner.json names the classes, the process and, where it was measured, how good it is."
@@ -16,13 +17,18 @@ def readme_of(model: Model, manifest: Mapping[str, Any]) -> str:
     intact = model.kept_blocks == tuple(range(model.config.depth))
     kept = "all its blocks" if intact else f"blocks {', '.join(map(str, model.kept_blocks))} of the unpruned model"
     lines = [
+        *front_matter(manifest).splitlines(),
+        "",
         f"# {name} with {model.config.depth} blocks, {model.config.num_classes} classes",
         "",
-        f"Written by {manifest['product']} from {manifest['parent']}: {kept}. {_MANIFEST}",
-        f"Licence: {manifest['licence']}",
+        f"Written by {manifest['product']} from {plain(manifest['parent'])}: {kept}. {_MANIFEST}",
+        f"Licence: {plain(manifest['licence'])}",
+        "",
+        "## How to open it",
         "",
         *write(model),
         *(["", "Worth knowing:", *(f"- {note}" for note in manifest["notes"])] if manifest["notes"] else []),
+        *card_sections(manifest),
     ]
     return "\n".join(lines) + "\n"
 

@@ -14,7 +14,8 @@ from engine.runs.workspace import replacing
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """As safetensors, tensor by tensor: a second copy of a large model wouldn't fit. Raises WorkspaceError."""
-    with replacing(path) as temporary, saving():
+    num_bytes = sum(value.nbytes for value in tensors.values())
+    with replacing(path, num_bytes=num_bytes) as temporary, saving():
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, temporary)
 
 

@@ -23,6 +23,7 @@ class Diffusion:
     prediction = "ε"
     samplers = ("ddim", "ddpm", "dpm++")
     default_sampler = "ddim"
+    noise_time, clean_time = float(NUM_TIMESTEPS), 0.0  # ends of the way
 
     def __init__(self, *, learn_sigma: bool = True) -> None:
         self.learn_sigma = learn_sigma
@@ -58,6 +59,11 @@ class Diffusion:
 
     def target(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         return eps
+
+    def estimate_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The clean latent that an output at x_t speaks for: (x_t − √(1 − ᾱ_t)·ε) / √ᾱ_t"""
+        eps = output[:, : x_t.shape[1]]
+        return (x_t - self._row("noise", t, x_t) * eps) / self._row("signal", t, x_t)
 
     def loss(self, output: Tensor, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """(B,) mean squared error of ε, plus the variational bound in bits per dimension where the variance is

@@ -23,6 +23,7 @@ class Flow:
     prediction = "velocity"
     samplers = (*_SCHEDULERS, "dopri5", *_SDES)
     default_sampler = "euler"
+    noise_time, clean_time = 0.0, 1.0  # ends of the way
 
     def __init__(self, *, learn_sigma: bool = True) -> None:
         self.learn_sigma = learn_sigma  # SiT carries the variance half without using it
@@ -44,6 +45,10 @@ class Flow:
     def target(self, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Velocity dx_t/dt"""
         return x0 - eps
+
+    def estimate_x0(self, output: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The clean latent that an output at x_t speaks for: straight on along the velocity, x_t + (1 − t)·v"""
+        return x_t + (1 - t.to(x_t)[:, None, None, None]) * output[:, : x_t.shape[1]]
 
     def loss(self, output: Tensor, x0: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """(B,) mean squared error of the velocity; a variance half of the output is left out, as in the SiT code."""

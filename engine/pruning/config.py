@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engine.errors import InputError
+from engine.importance.config import CedConfig
 from engine.pruning.vote import check_weights
 
 #: the three voters and their weights (our reading, after AutoProg-Zero): cost in MACs, NTK condition number, ZiCo
@@ -16,6 +17,8 @@ RECOVERY_SHARES = {
     "last-heavy": "stage n gets n shares: the final depth needs its share most",
     "final": "each stage gets four times the steps of the one before, so that of three the last gets three quarters",
 }
+#: the reading of CED by which stages choose their blocks: the best on balance in the arena (docs/method.md)
+STAGES_VARIABLE = "samples"
 _SHARES_OF_STAGE: dict[str, Callable[[int], int]] = {
     "even": lambda stage: 1,
     "last-heavy": lambda stage: stage,
@@ -123,3 +126,8 @@ def usual_stages(depth: int, *, target_depth: int | None = None, target_speedup:
     if target_speedup is not None and target_speedup > 1:
         left = int(depth / target_speedup)
     return max(1, min(PruneConfig.num_stages, depth - left))
+
+
+def usual_scoring(**changes) -> CedConfig:
+    """The CED that stages choose their blocks by, with ``changes``."""
+    return CedConfig(**{"variable": STAGES_VARIABLE, **changes})

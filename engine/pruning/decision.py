@@ -7,12 +7,14 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from engine.cluster.executor import executor, in_order
 from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.evaluation.efficiency import count_macs
 from engine.importance.ced import CedResult
 from engine.models.dit import DiT
 from engine.models.model import Model
+from engine.process import Process
 from engine.pruning.config import PruneConfig
 from engine.pruning.proxies import NoisedBatch, Scores, score_candidates
 from engine.pruning.vote import Candidate, blocks_going, count_votes
@@ -94,12 +96,24 @@ def decide(
     batches = proxy_batches(model, data, config, seed=seed)
     kept = [[block for block in range(model.config.depth) if block not in drop] for drop in drops]
     macs, candidates = macs_by_depth(model.network), []
-    scores = score_candidates(model.network, model.process, batches, kept)
+    asked = (model.network, model.process, batches)
+    scores = in_order(_scored, _shares(kept, executor().num_slots), shared=asked)
     for drop, left, score in zip(drops, kept, scores, strict=True):
         seconds = _seconds_per_step(model.network.with_blocks(left), batches[0])
         candidates.append(_candidate(model, drop, macs=macs[len(left)], seconds=seconds, scores=score))
         yield CandidateScored(candidate=candidates[-1], done=len(candidates), total=len(numbers))
     yield _voted(model, ced, config, candidates, target)
+
+
+def _shares(kept: list[list[int]], num: int) -> list[list[list[int]]]:
+    """The candidates in at most ``num`` shares: neighbours have most work in common."""
+    size = -(-len(kept) // num)
+    return [kept[begin : begin + size] for begin in range(0, len(kept), size)]
+
+
+def _scored(asked: tuple[DiT, Process, list[NoisedBatch]], kept: list[list[int]]) -> Iterator[Scores]:
+    network, process, batches = asked
+    yield from score_candidates(network, process, batches, kept)
 
 
 def decision_from(model: Model, record: dict) -> Decision:

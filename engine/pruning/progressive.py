@@ -19,7 +19,14 @@ from engine.importance.config import CedConfig
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import PruneConfig
-from engine.pruning.decision import CandidateScored, Decision, chosen_beforehand, decide, target_depth_of
+from engine.pruning.decision import (
+    CandidateScored,
+    Decision,
+    chosen_beforehand,
+    decide,
+    numbers_to_drop,
+    target_depth_of,
+)
 from engine.pruning.surgery import keep_blocks, recovered, state_of_kept_blocks, with_classes_of
 from engine.pruning.vote import is_finite
 from engine.steps import told_as
@@ -208,6 +215,13 @@ def _check_num_images(num_images: int, name: str, wanted: int) -> None:
         raise InputError(f"{name} is {wanted}, but the data has only {num_images} images; choose at most {num_images}")
 
 
+def adaptation(start: Model, examples: Examples, recovery: FinetuneConfig, *, num_steps: int) -> tuple[Model, Trainer]:
+    """Of the intact model to the data: a copy of ``start`` with all its blocks, and what trains it in ``num_steps``."""
+    copy = keep_blocks(start, list(range(start.config.depth)))
+    config = replace(recovery, num_steps=num_steps)
+    return copy, Trainer(copy.network, start.process, **examples._asdict(), config=config)
+
+
 def _stage_0(
     start: Model,
     examples: Examples,
@@ -218,9 +232,7 @@ def _stage_0(
     """The intact model, adapted to the data where that is asked for: trained as a later stage is, all blocks kept."""
     if not config.adapt_steps:
         return Resume(after_stage=0, model=start, trainer_state={})
-    adapted = keep_blocks(start, list(range(start.config.depth)))  # a copy: the loaded model stays as it is
-    adaptation = replace(recovery, num_steps=config.adapt_steps)
-    trainer = Trainer(adapted.network, start.process, **examples._asdict(), config=adaptation)
+    adapted, trainer = adaptation(start, examples, recovery, num_steps=config.adapt_steps)
     if partial_state is not None:
         trainer.load_state_dict(partial_state)
     return (yield from _train(adapted, trainer, stage=0, decision=None, ced=None))
@@ -251,7 +263,7 @@ def _choose(
     """Scores the blocks afresh and returns (scores, decision); by hand, the scores are skipped."""
     if config.drop:
         return None, chosen_beforehand(model, list(config.drop))
-    for column in ced_columns(model, data, ced, cache=cache):
+    for column in ced_columns(model, data, _scoring_of(model, ced, config, stages_left, target), cache=cache):
         _check_scores(column.result, model)
         yield Scoring(stage=stage, progress=column)
     scores = column.result
@@ -263,6 +275,15 @@ def _choose(
             yield Weighing(stage=stage, progress=item)
     assert decision is not None
     return scores, decision
+
+
+def _scoring_of(model: Model, ced: CedConfig, config: PruneConfig, stages_left: int, target: int | None) -> CedConfig:
+    """Where the order is worked out block by block, no further than to what this stage may drop."""
+    if ced.num_candidates is not None or (ced.order == "independent" and ced.method == "exact"):
+        return ced
+    assert target is not None, "blocks chosen beforehand aren't scored"
+    most = numbers_to_drop(model.config.depth, target, stages_left=stages_left, max_per_stage=config.max_per_stage)[-1]
+    return replace(ced, num_candidates=most) if most else ced
 
 
 def _check_scores(scores: CedResult, model: Model) -> None:

@@ -12,15 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import AssetError
+from engine.errors import AssetError, DiskFull
 from engine.runs.process import start_process
-from engine.runs.queue import interrupt
 from engine.runs.standby import Standby
 from engine.runs.store import RESTING_STATES, Run, RunStatus
 from engine.runs.workspace import writing
 
-CANCEL_GRACE_SECONDS = 5.0  # for the run to see the request itself; then SIGTERM
-TERMINATE_GRACE_SECONDS = 3.0  # then SIGKILL
+CANCEL_GRACE_SECONDS = 1.0  # for the run to see the request itself; then SIGTERM
+TERMINATE_GRACE_SECONDS = 0.4  # then SIGKILL
 
 logger = logging.getLogger("engine.worker")
 
@@ -44,7 +43,7 @@ class Child:
         """Returns when it has ended. A run that this broke off is interrupted."""
         self._signal(signal.SIGKILL)
         if self.process.wait() == -signal.SIGKILL and self.run.path.is_dir():
-            interrupt(self.run, "the engine was stopped while this was running; resume it to go on")
+            self.run.interrupt("the engine was stopped while this was running; resume it to go on")
 
     def close(self) -> None:
         """Sees to it that the run's folder says how its process ended. May be called again if it fails."""
@@ -77,8 +76,10 @@ def _close(run: Run, code: int) -> None:
         status = run.status()
     if status.state in RESTING_STATES:
         return
-    if run.cancel_requested or code < 0:
-        interrupt(run, f"stopped from outside by {_signal_name(-code)}; resume it to go on")
+    if code == DiskFull.EXIT_CODE and not run.cancel_requested:  # there is room again, or this couldn't be written
+        run.update(state="paused", message="the disk was full; there is some space now: resume it to go on")
+    elif run.cancel_requested or code < 0:
+        run.interrupt(f"stopped from outside by {_signal_name(-code)}; resume it to go on")
     else:
         reason = _last_line(run.path / "log.txt") or f"it ended with code {code} and said nothing"
         run.update(state="failed", message=reason, error=reason)

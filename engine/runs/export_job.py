@@ -8,11 +8,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from engine.errors import InputError
 from engine.models.export import export_model
 from engine.models.model import Model
 from engine.runs.progress import Progress
-from engine.runs.store import Run, open_run
+from engine.runs.stage_record import record_of
+from engine.runs.store import Run
 from engine.runs.workspace import Workspace, replacing, write_json
 
 LARGE_BYTES = 2**30
@@ -23,7 +23,15 @@ def export_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progres
     folder, archive = run.path / "export", run.path / "export.zip"
     shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was interrupted
     yield Progress(phase="exporting", message=f"writing the {layout} layout", done=0, total=2)
-    summary = export_model(model, folder, layout=layout, results=_results(run, workspace))
+    record = record_of(run.params["model"], workspace)
+    summary = export_model(
+        model,
+        folder,
+        layout=layout,
+        results=record.results,
+        depth_of_parent=record.depth_of_parent,
+        stages=record.stages,
+    )
     packed = summary.num_bytes < LARGE_BYTES
     if packed:
         yield Progress(phase="packing", message="packing it as one archive", done=1, total=2)
@@ -45,14 +53,3 @@ def _pack(folder: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as packed:
         for file in sorted(path for path in folder.rglob("*") if path.is_file()):
             packed.write(file, file.relative_to(folder))
-
-
-def _results(run: Run, workspace: Workspace) -> dict | None:
-    """The measurements of the stage that is exported; None for a model that wasn't measured here."""
-    run_id, found, number = run.params["model"].rpartition("@")
-    if not found or not number.isdecimal():
-        return None
-    try:
-        return open_run(workspace, run_id).stage(int(number)).metrics()
-    except InputError:
-        return None

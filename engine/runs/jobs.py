@@ -6,12 +6,18 @@ seconds to import: the jobs that need it import it themselves, so that a heatmap
 
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
-from engine.errors import Cancelled, EngineError, InputError, Paused
+import torch
+
+from engine.errors import Cancelled, DiskFull, EngineError, InputError, OutOfMemory, Paused
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig, CriteriaConfig
+from engine.models.checkpoints import load_model
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_model import load_run_model, opened_run_data
+from engine.runs.spare import free_spare, keep_spare, words_about
+from engine.runs.stopping import MESSAGE, stopping_when_cancelled
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, write_json
 
@@ -24,38 +30,65 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
     """Does the work of ``run``, yielding progress; the status file always ends in a finished state.
 
     A run that was interrupted goes on from its last step saved. An EngineError ends in state "failed" and is raised
-    again, for the command line to print; a cancelled run raises Cancelled, one that rests Paused.
+    again, for the command line to print; a cancelled run raises Cancelled, one that rests Paused. A full disk makes it
+    rest, too; DiskFull is raised where there is no space even to say so.
     """
     if run.kind not in JOBS:
         raise InputError(f"run {run.id} is of kind {run.kind!r}; this version knows {', '.join(JOBS)}")
     run.update(state="running", progress=0.0, phase="loading", message="loading the model and the data")
-    started, last, phase = time.monotonic(), 0.0, "loading"
     try:
-        for progress in JOBS[run.kind](run, workspace, device):
-            if run.cancel_requested:
-                raise Cancelled("cancelled on request; finished stages are kept")
-            now = time.monotonic()
-            if now - last >= _STATUS_EVERY_SECONDS or progress.phase != phase:
-                share = min(progress.done / progress.total, 1.0)
-                eta = (now - started) * (1 - share) / share if share > 0.02 else None
-                run.update(phase=progress.phase, message=progress.message, progress=share, eta_seconds=eta)
-                last, phase = now, progress.phase
-            yield progress
+        keep_spare(run)
+        with stopping_when_cancelled(run):
+            yield from _with_status(run, JOBS[run.kind](run, workspace, device))
     except Cancelled as stop:
         run.clear_cancel()
-        run.update(state="cancelled", message=str(stop))
+        _end(run, state="cancelled", message=str(stop))
         raise
     except Paused as stop:
-        run.update(state="paused", message=str(stop))
+        _end(run, state="paused", message=str(stop))
         raise
+    except DiskFull as full:
+        line = words_about(full, run)
+        _end(run, state="paused", message=line)
+        raise Paused(line) from full
+    except torch.OutOfMemoryError as error:
+        line = _too_large(error)
+        _end(run, state="failed", error=line, message=line)
+        raise OutOfMemory(line) from error
     except EngineError as error:
-        run.update(state="failed", error=str(error), message=str(error))
+        _end(run, state="failed", error=str(error), message=str(error))
         raise
     else:
-        run.update(state="done", phase="done", message="finished", progress=1.0)
+        _end(run, state="done", phase="done", message="finished", progress=1.0)
     finally:  # our own defect, or the end of the process: the state must not stay "running"
         if run.status().state == "running":
-            run.update(state="interrupted", message="stopped before its end")
+            stopped = ("cancelled", MESSAGE) if run.cancel_requested else ("interrupted", "stopped before its end")
+            _end(run, state=stopped[0], message=stopped[1])
+
+
+def _with_status(run: Run, steps: Iterator[Progress]) -> Iterator[Progress]:
+    started, last, phase = time.monotonic(), 0.0, "loading"
+    for progress in steps:
+        if run.cancel_requested:
+            raise Cancelled(MESSAGE)
+        now = time.monotonic()
+        if now - last >= _STATUS_EVERY_SECONDS or progress.phase != phase:
+            share = min(progress.done / progress.total, 1.0)
+            eta = (now - started) * (1 - share) / share if share > 0.02 else None
+            run.update(phase=progress.phase, message=progress.message, progress=share, eta_seconds=eta)
+            last, phase = now, progress.phase
+        yield progress
+
+
+def _end(run: Run, **changes: Any) -> None:
+    """The run's last words, for which space was put by."""
+    free_spare(run)
+    run.update(**changes)
+
+
+def _too_large(error: torch.OutOfMemoryError) -> str:
+    reason = str(error).split(". ")[0]
+    return f"{reason}: this step doesn't fit the device; close what else uses its memory, or use another, and resume"
 
 
 def ced_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
@@ -85,17 +118,26 @@ def criteria_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
 
 
 def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
-    """One stage that holds the model as it is, its samples and its metrics."""
+    """One stage that holds the model as it is, its samples and its metrics. Stopped, it keeps what it has drawn."""
+    from engine.evaluation.timing import Timing
+    from engine.runs.feature_files import features_at_hand
     from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 
-    protocol = evaluation_protocol(run.params.get("protocol", {}))
-    model = load_run_model(run, workspace, device)
-    data = yield from opened_run_data(run, workspace)
+    params = run.params
+    protocol, timing = evaluation_protocol(params.get("protocol", {})), config_from(Timing, params.get("timing", {}))
     if run.stages():
         return
+    yield from features_at_hand(protocol.features, workspace, path=params.get("features_weights"))
+    model = load_run_model(run, workspace, device)
+    intact = load_model(params["baseline"], device=device, workspace=workspace.root) if "baseline" in params else None
+    data = yield from opened_run_data(run, workspace)
     with run.new_stage(0) as folder:
         write_stage_json(folder, stage_info(number=0, title="as it is", model=model, data=data))
-        for done, total in evaluate_into(folder, model, data, protocol, cache=workspace.cache):
+        images = evaluate_into(
+            folder, model, data, protocol,
+            cache=workspace.cache, intact=intact, timing=timing, kept=run.progress_folder,
+        )  # fmt: skip
+        for done, total in images:
             yield Progress(phase="evaluating", message=f"{done} of {total} images", done=done, total=total)
     run.append("stage", stage=0)
 

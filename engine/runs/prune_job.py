@@ -25,20 +25,29 @@ from engine.pruning.progressive import (
     prune_progressively,
 )
 from engine.runs.drive import clear_pause, pause_requested, read_drive
+from engine.runs.feature_files import features_at_hand
 from engine.runs.progress import Progress
 from engine.runs.prune_plan import PrunePlan, PruneWork, plan_of
 from engine.runs.prune_resume import Place, place_of, resume_of
 from engine.runs.run_model import load_run_model, opened_run_data
 from engine.runs.stage_files import evaluate_into, stage_info, write_stage_json
 from engine.runs.store import Run
-from engine.runs.train_state import Checkpoint, remove_checkpoint, write_checkpoint, write_train_state
+from engine.runs.train_state import (
+    Checkpoint,
+    SoFar,
+    read_so_far,
+    remove_checkpoint,
+    write_checkpoint,
+    write_train_state,
+)
 from engine.runs.workspace import Workspace, write_json, writing
-from engine.training.finetune import Trainer
+from engine.training.finetune import Trainer, TrainStep
 
 _EVENT_EVERY_STEPS = 5
 _PREVIEWS_PER_STAGE = 6
 _PREVIEW_IMAGES = 16
 _CHECKPOINT_EVERY_SECONDS = 20.0
+_FINAL_STEPS = 20  # whose mean loss is a stage's final one
 _ASTRAY = 10  # times the loss that a training began with
 
 
@@ -46,6 +55,7 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     drive = read_drive(run)
     clear_pause(run)
     plan = plan_of({**run.params, **drive.changes})
+    yield from features_at_hand(plan.protocol.features, workspace, path=run.params.get("features_weights"))
     model = load_run_model(run, workspace, device)
     data = yield from opened_run_data(run, workspace)
     place = place_of(run, drive)
@@ -87,11 +97,12 @@ class _PruneJob:
         self._begin_stage()
         if resume and resume.partial_state:
             self.steps_done = self.saved_step = int(resume.partial_state["step"])
+            self.so_far = read_so_far(run.path)
 
     def _begin_stage(self) -> None:
         self.decided: Decided | None = None
-        self.losses: list[float] = []  # of this stage, as far as this process has seen it
-        self.stage_seconds = 0.0
+        self.so_far = SoFar()  # of this stage, before an interruption too
+        self.micro_batch = self.plan.recovery.batch_size  # images at a time, as far as was said
         self.steps_done = 0  # of this stage, before an interruption too
         self.saved_step: int | None = None  # of the checkpoint, where it is in the middle of this stage's training
 
@@ -141,11 +152,11 @@ class _PruneJob:
 
     def _trained(self, event: Trained) -> Progress:
         step, num_steps = event.progress, event.trainer.config.num_steps
-        self.losses.append(step.loss)
+        self.so_far = _further(self.so_far, step)
         self.steps_done = step.step
-        self.stage_seconds += step.seconds
+        self._tell_pieces(step.micro_batch)
         if step.step % _EVENT_EVERY_STEPS == 0 or step.step in (1, num_steps):
-            recent = self.losses[-_EVENT_EVERY_STEPS:]
+            recent = self.so_far.last_losses[-_EVENT_EVERY_STEPS:]
             self.run.append(
                 "train",
                 stage=self.number,
@@ -164,15 +175,26 @@ class _PruneJob:
         if pausing:
             raise Paused(f"paused at step {step.step} of {num_steps}")
         message = f"stage {self.number}: step {step.step} of {num_steps}, loss {step.loss:.3f}"
+        if step.micro_batch < self.plan.recovery.batch_size:
+            message += f", {step.micro_batch} images at a time"
         phase = "recovery" if event.stage else "adapting"
         return self._progress(phase, message, scored=1, trained=step.step / max(1, num_steps))
+
+    def _tell_pieces(self, micro_batch: int) -> None:
+        batch_size = self.plan.recovery.batch_size
+        if micro_batch < self.micro_batch:
+            self.run.log(
+                f"stage {self.number}: a batch of {batch_size} doesn't fit the device's memory; each step takes "
+                f"{micro_batch} images at a time and adds up their gradients, which are the batch's"
+            )
+        self.micro_batch = micro_batch
 
     def _checkpoint_due(self, trainer: Trainer) -> bool:
         """Never where the next step's loss has gone astray: that would be nowhere to go back to."""
         if time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS:
             return False
         self.saved = time.monotonic()
-        return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.losses[0]
+        return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.so_far.first_loss
 
     def _preview(self, event: Trained) -> None:
         """The same seeds drawn with the averaged weights as they stand."""
@@ -188,7 +210,14 @@ class _PruneJob:
         self.run.append("samples", stage=self.number, step=event.progress.step, picture=f"progress/{name}")
 
     def _checkpoint(self, event: Trained | Decided, *, state: dict) -> Checkpoint:
-        return Checkpoint(parent=self.head, number=self.number, decision=event.decision, ced=event.ced, state=state)
+        return Checkpoint(
+            parent=self.head,
+            number=self.number,
+            decision=event.decision,
+            ced=event.ced,
+            state=state,
+            so_far=self.so_far if state else SoFar(),
+        )
 
     def _finish_stage(self, event: StageDone) -> Iterator[Progress]:
         before = self.run.stage(self.head).kept_blocks if event.decision else ()
@@ -196,9 +225,9 @@ class _PruneJob:
         train = finetune = None
         if event.trainer_state:
             finetune = asdict(replace(self.plan.recovery, num_steps=int(event.trainer_state["step"])))
-        if self.losses:
-            final_loss = float(np.mean(self.losses[-20:]))
-            train = {"num_steps": self.steps_done, "final_loss": final_loss, "seconds": self.stage_seconds}
+        if self.so_far.last_losses:
+            final_loss = float(np.mean(self.so_far.last_losses))
+            train = {"num_steps": self.steps_done, "final_loss": final_loss, "seconds": self.so_far.seconds}
         info = stage_info(
             number=self.number,
             title=self._title(event),
@@ -220,8 +249,9 @@ class _PruneJob:
                 write_json(folder / "ced.json", event.ced.as_dict())
             intact = self.model if event.stage else None
             images = evaluate_into(
-                folder, event.model, self.data, self.plan.protocol, cache=self.workspace.cache, intact=intact
-            )
+                folder, event.model, self.data, self.plan.protocol,
+                cache=self.workspace.cache, intact=intact, timing=self.plan.timing,
+            )  # fmt: skip
             for done, total in images:
                 message = f"stage {self.number}: {done} of {total} images"
                 yield self._progress("evaluating", message, scored=1, trained=1, evaluated=done / total)
@@ -258,3 +288,11 @@ class _PruneJob:
     def _progress(self, phase: str, message: str, **shares: float) -> Progress:
         """``shares`` of the stage under way that are done: scored, trained, evaluated."""
         return Progress(phase=phase, message=message, done=self.work.done(self.level, **shares), total=self.work.total)
+
+
+def _further(so_far: SoFar, step: TrainStep) -> SoFar:
+    return SoFar(
+        seconds=so_far.seconds + step.seconds,
+        first_loss=step.loss if so_far.first_loss is None else so_far.first_loss,
+        last_losses=(*so_far.last_losses, step.loss)[-_FINAL_STEPS:],
+    )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engine.evaluation.protocol import Protocol
+from engine.evaluation.timing import Timing
 from engine.importance.config import CedConfig
 from engine.pruning.config import PruneConfig
 from engine.runs.progress import config_from
@@ -10,7 +11,9 @@ from engine.runs.stage_files import evaluation_protocol
 from engine.training.config import FinetuneConfig
 
 #: params that are not PruneConfig's
-_OF_OTHERS = ("model", "process", "autoencoder", "data", "finetune", "protocol", "ced", "step")
+_OF_OTHERS = (
+    "model", "process", "autoencoder", "data", "finetune", "protocol", "timing", "features_weights", "ced", "step",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +22,7 @@ class PrunePlan:
     recovery: FinetuneConfig
     ced: CedConfig
     protocol: Protocol
+    timing: Timing
 
     @property
     def num_stages(self) -> int:
@@ -28,13 +32,12 @@ class PrunePlan:
 def plan_of(params: dict) -> PrunePlan:
     """The configs of a prune run's params. Raises InputError for what they can't be."""
     prune = {key: value for key, value in params.items() if key not in _OF_OTHERS}
-    if prune.get("max_per_stage") == 0:  # what runs said for "no limit of my own" before None did
-        prune["max_per_stage"] = None
     return PrunePlan(
         prune=config_from(PruneConfig, prune),
         recovery=config_from(FinetuneConfig, params.get("finetune", {})),
         ced=config_from(CedConfig, params.get("ced", {})),
         protocol=evaluation_protocol(params.get("protocol", {})),
+        timing=config_from(Timing, params.get("timing", {})),
     )
 
 

@@ -1,4 +1,4 @@
-"""The queue of requests: which runs wait and which previews are asked for, who does them, and what becomes of them.
+"""The queue of requests: which runs wait and which previews are asked for, and who does them.
 
 Everything here can be lost: runs are in their folders (store.py), the rest can be asked again. Any thread may call.
 Free of torch.
@@ -15,19 +15,18 @@ from typing import Any
 
 from engine.errors import AssetError, InputError
 from engine.runs.drive import Drive, clear_pause, request_pause, write_drive
-from engine.runs.store import ACTIVE_STATES, RESTING_STATES, Run, RunStatus, list_runs, open_run
+from engine.runs.store import ACTIVE_STATES, RESTING_STATES, Run, RunStatus, open_run
 from engine.runs.table import read, transact
 from engine.runs.workers import (  # noqa: F401 - the app puts its questions here and gets to the workers this way too
     WorkerInfo,
     beat,
     ensure_worker,
+    is_at_work,
     live_workers,
     live_workers_in,
     process_exists,
 )
 from engine.runs.workspace import Workspace, read_json, write_json, writing
-
-_LONGEST_STEP_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +41,7 @@ class PreviewRequest:
 
 
 def submit_run(workspace: Workspace, run: Run) -> None:
-    transact(workspace, lambda table: _enqueue(table, run.id))
+    transact(workspace, lambda table: enqueue(table, run.id))
 
 
 def queue_position(workspace: Workspace, run_id: str) -> int | None:
@@ -72,8 +71,8 @@ def cancel_run(workspace: Workspace, run_id: str) -> None:
         elif status.state not in RESTING_STATES:
             run.request_cancel()
             at_work = {worker.doing for worker in live_workers_in(table)}
-            if status.state in ACTIVE_STATES and run_id not in at_work and not _is_at_work(status):
-                interrupt(run, "its process is gone")  # nobody is left to see the request
+            if status.state in ACTIVE_STATES and run_id not in at_work and not is_at_work(status):
+                run.interrupt("its process is gone")  # nobody is left to see the request
 
     transact(workspace, cancel)
 
@@ -119,8 +118,10 @@ def resume_run(workspace: Workspace, run_id: str, *, even_if_done: bool = False)
             clear_pause(run)
             # Within the transaction, so that no worker starts it before its folder says "queued".
             run.write_status(RunStatus(state="queued", progress=status.progress, heartbeat=time.time()))
-        if status.state not in ACTIVE_STATES:
-            _enqueue(table, run_id)
+            # Replaced: a worker that has just closed the run may not have taken its old row off the table yet.
+            table.execute("REPLACE INTO runs (id, state) VALUES (?, 'queued')", (run_id,))
+        elif status.state not in ACTIVE_STATES:
+            enqueue(table, run_id)
 
     transact(workspace, resume)
 
@@ -141,12 +142,20 @@ def claim_next_run(workspace: Workspace, worker_id: str) -> Run | None:
     return transact(workspace, claim)
 
 
-def finish_run(workspace: Workspace, run_id: str) -> None:
-    """Takes a run that has ended off the table."""
-    transact(workspace, lambda table: table.execute("DELETE FROM runs WHERE id = ? AND state = 'running'", (run_id,)))
+def finish_run(workspace: Workspace, run_id: str, *, worker_id: str = "") -> None:
+    """Takes a run that has ended off the table, unless it was resumed meanwhile: then it waits, or another worker than
+    ``worker_id`` has it."""
+
+    def finish(table: sqlite3.Connection) -> None:
+        others = {worker.doing for worker in live_workers_in(table) if worker.worker_id != worker_id}
+        if run_id not in others:
+            table.execute("DELETE FROM runs WHERE id = ? AND state = 'running'", (run_id,))
+
+    transact(workspace, finish)
 
 
-def _enqueue(table: sqlite3.Connection, run_id: str) -> None:
+def enqueue(table: sqlite3.Connection, run_id: str) -> None:
+    """Where it isn't in the table yet."""
     table.execute("INSERT INTO runs (id, state) VALUES (?, 'queued') ON CONFLICT (id) DO NOTHING", (run_id,))
 
 
@@ -242,49 +251,3 @@ def _read_result(file: Path) -> dict[str, Any]:
     except AssetError:
         return {}
     return result if isinstance(result, dict) else {}
-
-
-# After a worker died
-
-
-def recover(workspace: Workspace, worker_id: str) -> None:
-    """Tidies up after workers that died: their runs become "interrupted" (or "cancelled", where that was asked for),
-    runs that they had claimed but not begun wait again, their previews are given up.
-
-    Called by worker ``worker_id`` while it is answering nothing, so what it claimed and didn't answer is given up too.
-    """
-    summaries = list_runs(workspace)
-    at_work = {worker.doing for worker in live_workers(workspace)}  # asked last: a run just begun must be in it
-    for summary in summaries:
-        if summary.state in ACTIVE_STATES and summary.id not in at_work:
-            run = open_run(workspace, summary.id)
-            if not _is_at_work(run.status()):
-                interrupt(run, "the engine stopped while this was running; resume it to go on")
-
-    def tidy(table: sqlite3.Connection) -> list[str]:
-        workers = {worker.worker_id: worker for worker in live_workers_in(table)}
-        at_work = {worker.doing for worker in workers.values()}
-        for (run_id,) in table.execute("SELECT id FROM runs WHERE state = 'running'").fetchall():
-            if run_id not in at_work:  # whoever claims it sees from its folder whether it still wants to run
-                table.execute("UPDATE runs SET state = 'queued' WHERE id = ?", (run_id,))
-        given_up = table.execute("SELECT key, worker_id FROM previews WHERE state = 'running'").fetchall()
-        return [key for key, owner in given_up if owner == worker_id or owner not in workers]
-
-    for key in transact(workspace, tidy):
-        finish_preview(workspace, key, {"state": "failed", "error": "the engine stopped while answering; ask again"})
-
-
-def interrupt(run: Run, reason: str) -> None:
-    """Closes a run whose process is gone, unless it closed itself in its last moment."""
-    if run.status().state in RESTING_STATES:
-        return
-    if run.cancel_requested:
-        run.update(state="cancelled", message="cancelled")
-    else:
-        run.update(state="interrupted", message=reason, error=reason)
-
-
-def _is_at_work(status: RunStatus) -> bool:
-    """For a run that no worker holds: one started from the command line, or left behind. A step may take long."""
-    fresh = time.time() - status.heartbeat < _LONGEST_STEP_SECONDS
-    return fresh and status.pid is not None and process_exists(status.pid, since=status.heartbeat)

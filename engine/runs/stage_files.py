@@ -1,7 +1,8 @@
 """What goes into ``stages/<n>/``: the description, the samples and the metrics of a model."""
 
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,14 +10,18 @@ import numpy as np
 
 from engine.data.dataset import Data
 from engine.data.latents import with_pictures
-from engine.errors import InputError
+from engine.errors import AssetError, InputError
 from engine.evaluation.efficiency import compare_efficiency
 from engine.evaluation.features import load_features
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
+from engine.evaluation.picture_scores import score_pictures
 from engine.evaluation.protocol import Protocol
-from engine.evaluation.sampling import SampleSet, sample_batches
+from engine.evaluation.sample_files import num_left, sample_into, where_kept
+from engine.evaluation.sampling import SampleSet, joined, sample_batches
+from engine.evaluation.timing import Timing
 from engine.models.model import Model
 from engine.runs.progress import config_from
+from engine.runs.provenance import write_provenance
 from engine.runs.workspace import write_json
 
 
@@ -62,27 +67,63 @@ def write_stage_json(folder: Path, info: dict) -> None:
 
 
 def evaluate_into(
-    folder: Path, model: Model, data: Data, protocol: Protocol, *, cache: Path, intact: Model | None = None
+    folder: Path,
+    model: Model,
+    data: Data,
+    protocol: Protocol,
+    *,
+    cache: Path,
+    intact: Model | None = None,
+    timing: Timing | None = None,
+    kept: Path | None = None,
 ) -> Iterator[tuple[int, int]]:
     """Writes samples.npz and metrics.json, yielding (images done, of all). ``intact`` is timed in turns with
-    ``model``, so that a busy machine slows both alike."""
+    ``model``, so that a busy machine slows both alike. ``kept``: a folder that keeps what was drawn of this model, for
+    the same call to go on with where this one is stopped."""
     device = model.device.type
     data = with_pictures(model, data)
     protocol = replace(protocol, sampler=protocol.sampler or model.process.default_sampler, device=device)
     load_features(protocol.features, device=device, workspace=cache.parent)  # if missing, said at once
-    batches = []
-    for batch in sample_batches(model, protocol):
-        batches.append(batch)
-        yield sum(len(b.images) for b in batches), protocol.num_images
-    samples = SampleSet(
-        *(np.concatenate([getattr(b, name) for b in batches]) for name in ("images", "labels", "seeds"))
-    )
-    np.savez_compressed(folder / "samples.npz", arr_0=samples.images, labels=samples.labels, seeds=samples.seeds)
+    if kept:
+        samples = yield from _drawn_and_kept(kept / "samples.npz", model, protocol)
+    else:
+        samples = yield from _drawn(model, protocol)
+    scores = score_pictures(samples.images, samples.labels, data.name, device=device)
+    # not compressed: whoever looks at some of the pictures has the others stay on the disk
+    np.savez(folder / "samples.npz", arr_0=samples.images, labels=samples.labels, seeds=samples.seeds, **scores)
     fidelity = evaluate_fidelity(
         samples.images, samples.labels, data, features=protocol.features, seed=protocol.seed, device=device, cache=cache
     )
-    *before, efficiency = compare_efficiency([intact, model] if intact else [model])
+    *before, efficiency = compare_efficiency([intact, model] if intact else [model], timing, sampling=protocol)
     metrics = {"protocol": asdict(protocol), **fidelity.as_dict(), "efficiency": efficiency.as_dict()}
     if before:
         metrics["efficiency_of_intact"] = before[0].as_dict()
     write_json(folder / "metrics.json", metrics)
+    loaded = intact is None or not (folder / "weights.safetensors").exists()
+    write_provenance(folder, source=model.source, loaded=loaded)
+    if kept:
+        _forget(kept / "samples.npz")
+
+
+def _drawn(model: Model, protocol: Protocol) -> Generator[tuple[int, int], None, SampleSet]:
+    batches = []
+    for batch in sample_batches(model, protocol):
+        batches.append(batch)
+        yield sum(len(b.images) for b in batches), protocol.num_images
+    return joined(batches)
+
+
+def _drawn_and_kept(out: Path, model: Model, protocol: Protocol) -> Generator[tuple[int, int], None, SampleSet]:
+    try:
+        num_left(out, model, protocol)
+    except (InputError, AssetError):  # drawn by a model that went by this name before, or damaged
+        _forget(out)
+    for done in sample_into(out, model, protocol):
+        yield done.num_done, done.num_images
+    with np.load(out, allow_pickle=False) as arrays:
+        return SampleSet(arrays["arr_0"], arrays["labels"], arrays["seeds"])
+
+
+def _forget(out: Path) -> None:
+    out.unlink(missing_ok=True)
+    shutil.rmtree(where_kept(out), ignore_errors=True)

@@ -17,7 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from engine.errors import AssetError, EngineError, InputError, WorkspaceError
+from engine.errors import AssetError, InputError
+from engine.runs.schema import SCHEMA, upgraded
 from engine.runs.stage import Stage, new_stage_folder, open_stage, stage_folders
 from engine.runs.workspace import (
     Workspace,
@@ -29,12 +30,11 @@ from engine.runs.workspace import (
     writing,
 )
 
-SCHEMA = 1
 STATES = ("queued", "running", "paused", "done", "failed", "cancelled", "interrupted")
 ACTIVE_STATES = frozenset({"running"})
 #: no process works on the run and none is going to, until somebody asks
 RESTING_STATES = frozenset({"paused", "done", "failed", "cancelled", "interrupted"})
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +61,13 @@ class Run:
         self.path = path
         config = read_json(path / "config.json")
         try:
-            if config["schema"] != SCHEMA:
-                raise AssetError(f"{path} has schema {config['schema']}, this version reads {SCHEMA}; update it")
+            config = upgraded(config, run_id=path.name)
             self.id: str = path.name
             self.kind: str = config["kind"]
             self.title: str = config["title"]
             self.params: dict[str, Any] = config["params"]
             self.created: float = float(config["created"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise AssetError(f"{path / 'config.json'} isn't a run's description ({error!r}); delete the run") from error
 
     def status(self) -> RunStatus:
@@ -95,6 +94,15 @@ class Run:
         status = replace(before, **(implied | changes))
         self.write_status(status)
         return status
+
+    def interrupt(self, reason: str) -> None:
+        """For one whose process is gone: it is closed, unless it closed itself in its last moment."""
+        if self.status().state in RESTING_STATES:
+            return
+        if self.cancel_requested:
+            self.update(state="cancelled", message="cancelled")
+        else:
+            self.update(state="interrupted", message=reason, error=reason)
 
     def write_status(self, status: RunStatus) -> None:
         """Replaces the status as a whole, even a damaged one."""
@@ -173,26 +181,7 @@ class Run:
 
     @property
     def size_bytes(self) -> int:
-        total = 0
-        for folder, _, names in os.walk(self.path):
-            for name in names:
-                try:
-                    total += os.lstat(os.path.join(folder, name)).st_size
-                except FileNotFoundError:  # a temporary name, renamed since
-                    continue
-        return total
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    id: str
-    kind: str
-    title: str
-    created: float
-    state: str  # one of STATES, or "damaged"
-    progress: float
-    message: str
-    num_stages: int
+        return folder_bytes(self.path)
 
 
 def create_run(workspace: Workspace, *, kind: str, title: str, params: dict[str, Any], path: Path | None = None) -> Run:
@@ -221,77 +210,22 @@ def create_run(workspace: Workspace, *, kind: str, title: str, params: dict[str,
 
 def open_run(workspace: Workspace, run_id: str) -> Run:
     """Raises InputError for an id that doesn't exist or can't be one, AssetError for a damaged run."""
-    path = workspace.runs / run_id if _RUN_ID.fullmatch(run_id) else None
+    path = workspace.runs / run_id if RUN_ID.fullmatch(run_id) else None
     if path is None or not path.is_dir():
         raise InputError(f"no run named {run_id!r} in {workspace.root}; the runs page lists those there are")
     return Run(path)
 
 
-def list_runs(workspace: Workspace) -> list[RunSummary]:
-    """Newest first. A damaged run is listed as such, with the reason as its message."""
-    try:
-        folders = [entry for entry in os.scandir(workspace.runs) if _RUN_ID.fullmatch(entry.name) and entry.is_dir()]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise WorkspaceError(
-            f"{workspace.runs} can't be read ({error.strerror}); check that the disk is there"
-        ) from error
-    summaries = [summary for entry in folders if (summary := _summarise(Path(entry.path)))]
-    return sorted(summaries, key=lambda summary: (summary.created, summary.id), reverse=True)
-
-
-def delete_run(workspace: Workspace, run_id: str) -> None:
-    """Moves the run to the bin. Raises InputError for one that is at work."""
-    path = workspace.runs / run_id
-    try:
-        state = open_run(workspace, run_id).status().state
-    except AssetError:
-        state = "damaged"
-    if state in ACTIVE_STATES:
-        raise InputError(f"run {run_id} is {state}; cancel it first, then delete it")
-    target = workspace.bin / run_id
-    with writing(target):
-        workspace.bin.mkdir(exist_ok=True)
-        if target.exists():  # somebody restored it by hand and deletes it again
-            target = workspace.bin / f"{run_id}-{secrets.token_hex(4)}"
-        os.rename(path, target)
-
-
-def _summarise(path: Path) -> RunSummary | None:
-    try:
-        run = Run(path)
-        status = run.status()
-    except EngineError as error:
-        if not path.is_dir():  # deleted while we looked
-            return None
-        return RunSummary(
-            id=path.name,
-            kind="",
-            title=path.name,
-            created=_folder_time(path),
-            state="damaged",
-            progress=0.0,
-            message=str(error),
-            num_stages=0,
-        )
-    return RunSummary(
-        id=run.id,
-        kind=run.kind,
-        title=run.title,
-        created=run.created,
-        state=status.state,
-        progress=status.progress,
-        message=status.error or status.message,
-        num_stages=len(stage_folders(path)),
-    )
-
-
-def _folder_time(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
+def folder_bytes(path: Path) -> int:
+    """Of all files below ``path``."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(folder, name)).st_size
+            except FileNotFoundError:  # a temporary name, renamed since
+                continue
+    return total
 
 
 def _free_name(workspace: Workspace, prefix: str) -> Path:

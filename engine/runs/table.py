@@ -12,7 +12,8 @@ from contextlib import closing, contextmanager
 from typing import TypeVar
 
 from engine.errors import WorkspaceError
-from engine.runs.store import ACTIVE_STATES, list_runs
+from engine.runs.listing import list_runs
+from engine.runs.store import ACTIVE_STATES
 from engine.runs.workspace import Workspace, writing
 
 _VERSION = 1

@@ -3,7 +3,7 @@
 Written tensor by tensor: the state of a large model is four times its weights, and a second copy wouldn't fit.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -20,6 +20,15 @@ TENSORS, ABOUT = "train_state.safetensors", "train_state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoFar:
+    """What a stage's training came to before a checkpoint, for the figures that are told of it."""
+
+    seconds: float = 0.0
+    first_loss: float | None = None
+    last_losses: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A stage under way. ``pending``: its decision waits for a person's word, nothing is dropped yet.
 
@@ -32,6 +41,7 @@ class Checkpoint:
     ced: CedResult | None
     state: dict[str, Tensor]
     pending: bool = False
+    so_far: SoFar = SoFar()
 
 
 def write_train_state(folder: Path, state: dict[str, Tensor]) -> None:
@@ -60,6 +70,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "drop": checkpoint.decision.drop if checkpoint.decision else [],
         "record": checkpoint.decision.record if checkpoint.decision else None,
         "ced": checkpoint.ced.as_dict() if checkpoint.ced else None,
+        "so_far": asdict(checkpoint.so_far),
     }
     write_json(folder / ABOUT, about)
 
@@ -78,7 +89,14 @@ def read_checkpoint(folder: Path, *, parent: int | None, number: int) -> Checkpo
         decision=Decision(drop=about["drop"], record=about["record"]) if about["record"] else None,
         ced=CedResult(**about["ced"]) if about["ced"] else None,
         state=read_train_state(folder),
+        so_far=read_so_far(folder),
     )
+
+
+def read_so_far(folder: Path) -> SoFar:
+    """Nothing where the checkpoint is of before this was noted."""
+    said = read_json(folder / ABOUT).get("so_far") or {}
+    return SoFar(**{**said, "last_losses": tuple(said.get("last_losses", ()))})
 
 
 def remove_checkpoint(folder: Path) -> None:

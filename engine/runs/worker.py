@@ -5,7 +5,6 @@ next one finds the run folders as they are. Torch comes in while nobody waits fo
 into the one that stands by for the next run.
 """
 
-import fcntl
 import logging
 import os
 import secrets
@@ -16,21 +15,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 from engine.errors import EngineError
 from engine.runs import queue
 from engine.runs.child import Child, one_line, start_child
+from engine.runs.device_lock import device_lock, lock_file
 from engine.runs.queue import PreviewRequest
+from engine.runs.recovery import recover
 from engine.runs.standby import COMMAND as STANDBY_COMMAND
 from engine.runs.standby import Standby, load_gently
 from engine.runs.store import Run
 from engine.runs.table import table_mark
-from engine.runs.workers import HEARTBEAT_SECONDS, WorkerInfo, beat, remove_worker, worker_log
+from engine.runs.workers import HEARTBEAT_SECONDS, WorkerInfo, beat, remove_worker
 from engine.runs.workspace import Workspace, encode_json, writing
 
 POLL_SECONDS = 0.1
+PRESS_SECONDS = 0.2  # between two looks whether the run at work was cancelled
 ASK_ANYWAY_SECONDS = 1.0  # a file system's clock may be too coarse to show two writes as two
 SIGNAL_GRACE_SECONDS = 1.0  # for the loop to end by itself when the worker is told to stop
 RECOVER_SECONDS = 60.0
@@ -57,7 +58,7 @@ def run_worker(
     by (``standby_command``, None for none of that). Raises WorkspaceError.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with _device_lock(workspace, device) as lock:
+    with device_lock(workspace, device) as lock:
         if lock is None:
             logger.info("another worker has %s; nothing to do", device)
             return
@@ -68,30 +69,6 @@ def run_worker(
     if worker.signalled:
         logging.shutdown()
         os._exit(0)  # all is tidy; the interpreter would take two more seconds to put torch away
-
-
-@contextmanager
-def _device_lock(workspace: Workspace, device: str) -> Iterator[int | None]:
-    """The open lock file; None when another process holds it. The lock goes with the process, however it ends."""
-    path = _lock_file(workspace, device)
-    with writing(path):
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        yield lock if _take(lock) else None
-    finally:
-        os.close(lock)
-
-
-def _lock_file(workspace: Workspace, device: str) -> Path:
-    return worker_log(workspace, device).with_suffix(".lock")
-
-
-def _take(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 class _Worker:
@@ -126,7 +103,7 @@ class _Worker:
                 try:
                     if time.monotonic() - last_recovery >= RECOVER_SECONDS:
                         self.beat()  # the machine may have slept: we are alive
-                        queue.recover(self.workspace, self.worker_id)
+                        recover(self.workspace, self.worker_id)
                         last_recovery = time.monotonic()
                     busy = self.step()
                     self.complaint = ""
@@ -207,13 +184,11 @@ class _Worker:
     def watch_child(self) -> None:
         if self.child.process.poll() is not None:
             self.settle(self.child)
-        elif self.child.run.cancel_requested:
-            self.child.press()
 
     def settle(self, child: Child) -> None:
         """For a child that has ended. May be called again if it fails."""
         child.close()
-        queue.finish_run(self.workspace, child.run.id)
+        queue.finish_run(self.workspace, child.run.id, worker_id=self.worker_id)
         self.child = None
         self.now_doing("")
         logger.info("run %s ended with code %s", child.run.id, child.process.returncode)
@@ -249,22 +224,35 @@ class _Worker:
             os.close(self.wake_up_writer)
 
     def keep_beating(self) -> None:
-        """Also the one that notices, while a preview holds the loop, that the worker has to stop."""
+        """Also the one that notices, while a preview holds the loop, that the worker or the run beside it has to
+        stop."""
+        last = -HEARTBEAT_SECONDS
         while not self.ended.is_set():
-            if not self.stopping.is_set():
-                try:
-                    self.beat()
-                except EngineError as error:
-                    self.complain(error)
-                if not self.holds_lock():
-                    logger.error("%s was replaced or removed; stopping", self.workspace.root)
-                    self.stopping.set()
-            told, _, _ = select.select([self.wake_up], [], [], HEARTBEAT_SECONDS)
+            now = time.monotonic()
+            if now - last >= HEARTBEAT_SECONDS and not self.stopping.is_set():
+                last = now
+                self.show_life()
+            self.press_child()
+            told, _, _ = select.select([self.wake_up], [], [], min(PRESS_SECONDS, HEARTBEAT_SECONDS))
             if told and not self.ended.is_set():
                 self.stopping.set()
             if self.stopping.is_set() and not self.ended.wait(SIGNAL_GRACE_SECONDS):
                 self.end()
                 os._exit(0)  # the loop is deep in a computation: nothing of it is worth waiting for
+
+    def show_life(self) -> None:
+        try:
+            self.beat()
+        except EngineError as error:
+            self.complain(error)
+        if not self.holds_lock():
+            logger.error("%s was replaced or removed; stopping", self.workspace.root)
+            self.stopping.set()
+
+    def press_child(self) -> None:
+        child = self.child
+        if child and child.run.cancel_requested and child.process.poll() is None:
+            child.press()
 
     def complain(self, error: EngineError) -> None:
         """Once, not every second: the log may be on the disk that is full."""
@@ -274,7 +262,7 @@ class _Worker:
 
     def holds_lock(self) -> bool:
         try:
-            return os.path.samestat(os.stat(_lock_file(self.workspace, self.device)), os.fstat(self.lock))
+            return os.path.samestat(os.stat(lock_file(self.workspace, self.device)), os.fstat(self.lock))
         except FileNotFoundError:
             return False
 

@@ -14,12 +14,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.runs.store import RunStatus
 from engine.runs.table import read, transact
 from engine.runs.workspace import Workspace, writing
 
 HEARTBEAT_SECONDS = 2.0
 ALIVE_SECONDS = 10.0
 _STARTING_SECONDS = 30.0  # how long a worker that we started may take until its first heartbeat
+_LONGEST_STEP_SECONDS = 3600.0
 _LOG_BYTES = 1 << 20  # a worker's log is started afresh beyond this
 _REPOSITORY = Path(__file__).parents[2]
 
@@ -79,6 +81,12 @@ def process_exists(pid: int, *, since: float = math.inf) -> bool:
         return True
     born = int(boot_time) + int(numbers[18]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5)
     return state not in ("Z", "X") and born < since + 2  # boot_time is in whole seconds
+
+
+def is_at_work(status: RunStatus) -> bool:
+    """For a run that no worker holds: one started from the command line, or left behind. A step may take long."""
+    fresh = time.time() - status.heartbeat < _LONGEST_STEP_SECONDS
+    return fresh and status.pid is not None and process_exists(status.pid, since=status.heartbeat)
 
 
 def worker_log(workspace: Workspace, device: str) -> Path:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import AssetError, WorkspaceError
+from engine.errors import AssetError, DiskFull, WorkspaceError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NOT_A_FOLDER = (errno.ENOTDIR, errno.EEXIST)
@@ -66,17 +66,18 @@ def open_workspace(path: Path | str | None = None) -> Workspace:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError of the body into the one line of a WorkspaceError about ``path``."""
+def writing(path: Path, *, num_bytes: int = 0) -> Iterator[None]:
+    """Turns an OSError of the body into the one line of a WorkspaceError about ``path``; ``num_bytes``: of what is
+    written, where that is known."""
     try:
         yield
     except OSError as error:
-        raise _explain(error, path) from error
+        raise _explain(error, path, num_bytes) from error
 
 
-def _explain(error: OSError, path: Path) -> WorkspaceError:
+def _explain(error: OSError, path: Path, num_bytes: int) -> WorkspaceError:
     if error.errno in _DISK_FULL:
-        return WorkspaceError(f"no space left for {path}; free some, or choose another workspace folder")
+        return DiskFull(path, num_bytes=num_bytes)
     if error.errno in _NOT_A_FOLDER:
         return WorkspaceError(f"{path} can't be made: a file is where a folder should be; choose another folder")
     if error.errno in _NOT_ALLOWED:
@@ -87,18 +88,18 @@ def _explain(error: OSError, path: Path) -> WorkspaceError:
 
 def write_bytes_atomically(path: Path, content: bytes) -> None:
     """Raises WorkspaceError; then ``path`` is as it was and nothing is left beside it."""
-    with replacing(path) as temporary:
+    with replacing(path, num_bytes=len(content)) as temporary:
         temporary.write_bytes(content)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, num_bytes: int = 0) -> Iterator[Path]:
     """A temporary name to write to; on success the file is flushed to the disk and becomes ``path``.
 
     For what is too big to be made in memory first. Raises WorkspaceError as ``write_bytes_atomically`` does.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with writing(path):
+    with writing(path, num_bytes=num_bytes):
         try:
             yield temporary
             with open(temporary, "rb+") as file:

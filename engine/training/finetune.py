@@ -3,17 +3,21 @@
 Every step draws its batch, timesteps, noise and dropped labels from a generator seeded by (seed, step), so that
 weights + optimizer moments + EMA + step are all there is to save, and a resumed run repeats an unbroken one
 exactly (bit for bit on CPU with the same number of threads).
+
+Where a batch doesn't fit the device's memory, the step is done again in pieces of half the size, whose gradients add up
+to the batch's: what is learned stays the same but for rounding.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
 
-from engine.errors import InputError, TrainingDiverged
+from engine.cluster.executor import executor
+from engine.errors import InputError, OutOfMemory, TrainingDiverged
 from engine.models.dit import DiT
 from engine.process import Process
 from engine.training.config import FinetuneConfig
@@ -29,6 +33,7 @@ class TrainStep:
     learning_rate: float
     grad_norm: float
     seconds: float  # of this step
+    micro_batch: int  # images at a time; fewer than the batch where that didn't fit the memory
 
 
 class Trainer:
@@ -54,6 +59,8 @@ class Trainer:
         self.latents, self.flipped = (_moved(each, self._device) for each in (latents, flipped))
         self.labels = labels.to(self._device)
         self.step = 0
+        self.ahead: Callable[[], dict[str, Tensor]] | None = None  # gives the state of those who train it elsewhere
+        self.micro_batch = config.batch_size  # images at a time
         network.requires_grad_(True).train()
         network.pos_embed.requires_grad_(False)  # fixed in the official models
         self._named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
@@ -62,14 +69,13 @@ class Trainer:
         self._ema = EMAModel(parameters, decay=config.ema_decay, foreach=True)
 
     def train_step(self) -> TrainStep:
-        """Raises TrainingDiverged where the loss or its gradient isn't finite; then nothing has changed."""
+        """Raises TrainingDiverged where the loss or its gradient isn't finite, OutOfMemory where not even one image
+        fits; then nothing has changed."""
         started = time.perf_counter()
         rate = self.config.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(*self._draw(self.step))
-        self._check_finite("loss", loss, rate)
-        loss.backward()
+        loss = self._backward(rate)
         parameters = [p for _, p in self._named]
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         self._check_finite("gradient's norm", grad_norm, rate)
@@ -83,7 +89,47 @@ class Trainer:
             learning_rate=rate,
             grad_norm=grad_norm.item(),
             seconds=time.perf_counter() - started,
+            micro_batch=self.micro_batch,
         )
+
+    def _backward(self, rate: float) -> Tensor:
+        """The mean loss of this step's batch, its gradient left in the parameters. Halves ``micro_batch`` until it
+        fits; the batch is the same one each time."""
+        while True:
+            try:
+                return self._backward_in_pieces(rate)
+            except torch.OutOfMemoryError as error:
+                reason = str(error).split(". ")[0]
+            # outside of the handler: its traceback holds on to the tensors that have to go
+            self._optimizer.zero_grad(set_to_none=True)
+            if self._device.type == "cuda":
+                torch.cuda.empty_cache()
+            if self.micro_batch == 1:
+                raise OutOfMemory(
+                    f"the device's memory doesn't hold the training of even one image at step {self.step + 1} "
+                    f"({reason}); use a device with more memory, or close what else uses it, and resume"
+                )
+            self.micro_batch = -(-self.micro_batch // 2)
+
+    def _backward_in_pieces(self, rate: float) -> Tensor:
+        batch = self._draw(self.step)
+        if self.micro_batch >= self.config.batch_size:
+            loss = self._loss(*batch)
+            self._check_finite("loss", loss, rate)
+            loss.backward()
+            return loss.detach()
+        losses = []
+        for *piece, share in self._pieces(batch):
+            loss = self._loss(*piece) * share
+            self._check_finite("loss", loss, rate)
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
+    def _pieces(self, batch: tuple[Tensor, ...]) -> Iterator[tuple]:
+        """(x0, t, eps, y, share of the batch) of ``micro_batch`` images at a time."""
+        for piece in zip(*(each.split(self.micro_batch) for each in batch), strict=True):
+            yield *piece, len(piece[0]) / self.config.batch_size
 
     def _check_finite(self, what: str, value: Tensor, rate: float) -> None:
         if not torch.isfinite(value):
@@ -96,8 +142,15 @@ class Trainer:
     @torch.no_grad()
     def loss_of(self, network: DiT, *, step: int) -> float:
         """What another network's loss is on the very batch of a step, without distillation's term."""
-        x0, t, eps, y = self._draw(step)
-        return self.process.loss(network(self.process.noise(x0, t, eps), t, y), x0, t, eps).mean().item()
+        if network is self.network:
+            self._catch_up()
+        batch = self._draw(step)
+        if self.micro_batch >= self.config.batch_size:
+            return self._mean_loss(network, *batch).item()
+        return sum(self._mean_loss(network, *piece).item() * share for *piece, share in self._pieces(batch))
+
+    def _mean_loss(self, network: DiT, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
+        return self.process.loss(network(self.process.noise(x0, t, eps), t, y), x0, t, eps).mean()
 
     def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """x0 (B, C, H, W), t (B,), eps like x0, y (B,) for a step, counted from 0."""
@@ -132,12 +185,22 @@ class Trainer:
 
     def ema_state_dict(self) -> dict[str, Tensor]:
         """The averaged weights under the network's own names, fixed position table included."""
+        self._catch_up()
         averaged = {name: shadow for (name, _), shadow in zip(self._named, self._ema.shadow_params, strict=True)}
         return {**self.network.state_dict(), **averaged}
 
+    def _catch_up(self) -> None:
+        if self.ahead is not None:
+            state, self.ahead = self.ahead, None
+            self.load_state_dict(state())
+
     def state_dict(self) -> dict[str, Tensor]:
-        """Flat tensors, enough to go on exactly: ``weights.*``, ``ema.*``, ``exp_avg.*``, ``exp_avg_sq.*``, steps."""
+        """Flat tensors, enough to go on exactly: ``weights.*``, ``ema.*``, ``exp_avg.*``, ``exp_avg_sq.*``, steps, and
+        ``micro_batch`` where the batch didn't fit the memory at once."""
+        self._catch_up()
         state = {"step": torch.tensor(self.step), "ema_step": torch.tensor(self._ema.optimization_step)}
+        if self.micro_batch < self.config.batch_size:
+            state["micro_batch"] = torch.tensor(self.micro_batch)
         for (name, parameter), shadow in zip(self._named, self._ema.shadow_params, strict=True):
             state[f"weights.{name}"], state[f"ema.{name}"] = parameter.detach(), shadow
             moments = self._optimizer.state.get(parameter)
@@ -158,6 +221,7 @@ class Trainer:
                     "step": state[f"adam_step.{name}"].clone(),
                     **{moment: state[f"{moment}.{name}"].to(parameter).clone() for moment in _MOMENTS},
                 }
+        self.micro_batch = min(int(state.get("micro_batch", self.config.batch_size)), self.config.batch_size)
         self._ema.optimization_step = 0 if restart else int(state["ema_step"])
         self.step = 0 if restart else int(state["step"])
 
@@ -168,5 +232,4 @@ def _moved(latents: Tensor | None, device: torch.device) -> Tensor | None:
 
 def finetune(trainer: Trainer) -> Iterator[TrainStep]:
     """Trains to the configured number of steps, yielding after each; stop by not asking for the next."""
-    while trainer.step < trainer.config.num_steps:
-        yield trainer.train_step()
+    yield from executor().train(trainer)

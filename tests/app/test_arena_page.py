@@ -27,7 +27,8 @@ from engine.arena.entrants import ENTRANTS
 from engine.arena.result import arena_result as result_of
 from engine.evaluation.protocol import Protocol
 from engine.models.bundled import ModelInfo, read_model_info
-from engine.runs.store import list_runs, open_run
+from engine.runs.listing import list_runs
+from engine.runs.store import open_run
 from engine.runs.workspace import Workspace
 from engine.training.config import FinetuneConfig
 from tests.app.conftest import Open, words

@@ -12,7 +12,8 @@ from streamlit.testing.v1 import AppTest
 
 from app.importance import branches, criteria, heatmap, heatmap_picture, pair
 from engine.importance.config import CedConfig, CriteriaConfig
-from engine.runs.store import Run, list_runs, open_run
+from engine.runs.listing import list_runs
+from engine.runs.store import Run, open_run
 from engine.runs.workspace import Workspace
 from tests.app.conftest import Open, words
 from tests.app.fixtures import COLUMNS, DEPTH, add_ced, add_criteria, ced_result, criteria_result

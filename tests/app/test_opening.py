@@ -14,8 +14,9 @@ from app.style import LIGHT
 from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError, WorkspaceError
 from engine.runs import library
+from engine.runs.listing import list_runs
 from engine.runs.queue import claim_next_preview, finish_preview
-from engine.runs.store import list_runs, open_run
+from engine.runs.store import open_run
 from engine.runs.workspace import Workspace
 from tests.app.conftest import Open, words
 from tests.app.fixtures import (

@@ -14,14 +14,14 @@ from streamlit.testing.v1 import AppTest
 
 from app import jobs
 from app.importance import heatmap
-from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models import bundled
+from engine.runs.listing import list_runs
 from engine.runs.queue import WorkerInfo, beat, claim_next_preview, finish_preview
-from engine.runs.store import list_runs, open_run
+from engine.runs.store import open_run
 from engine.runs.workspace import Workspace
 from tests.app.conftest import MAIN, Open, words
-from tests.app.fixtures import add_ced, add_prune, ced_result, metrics, sample_images
+from tests.app.fixtures import add_ced, ced_result, sample_images
 
 PAGES = ["start", "model_data", "importance", "prune", "compare", "arena", "runs", "open_model", "open_data"]
 
@@ -316,36 +316,7 @@ def test_the_decision_is_opened_up(full: Workspace, open_page: Open) -> None:
     assert "NTK" in said and "ZiCo" in said and "FID (demo-cnn)" in said
 
 
-# --- compare and runs ---
-
-
-def test_comparing_shows_pairs_of_equal_seeds_and_filters_by_class(full: Workspace, open_page: Open) -> None:
-    done = next(found for found in list_runs(full) if found.kind == "prune" and found.state == "done")
-    at = open_page("compare", run=done.id)
-    assert words(at).count("<figure>") == 20 and asked(at, "stage") == "3"
-    at.selectbox(key="compare_class").set_value("heart").run()
-    said = words(at)
-    assert said.count("<figure>") == 4 and "heart · seed 6" in said and "star · seed" not in said
-
-
-def test_unlike_protocols_are_never_put_side_by_side(empty: Workspace, open_page: Open) -> None:
-    run = add_prune(empty, num_stages=1)
-    (run.path / "stages" / "1" / "metrics.json").write_text(json.dumps(metrics(1, 10, cfg_scale=4.0)))
-    said = words(open_page("compare", run=run.id))
-    assert f"cfg_scale ({Protocol().cfg_scale} against 4.0)" in said
-    assert "FID (demo-cnn)" not in said
-
-
-def test_fid_is_never_called_just_fid(full: Workspace, open_page: Open) -> None:
-    said = words(open_page("compare"))
-    assert said.count("FID") == said.count("FID (demo-cnn)") > 0
-
-
-def test_a_stage_with_damaged_pictures_is_one_line(empty: Workspace, open_page: Open) -> None:
-    run = add_prune(empty, num_stages=1)
-    (run.path / "stages" / "1" / "samples.npz").write_bytes(b"broken")
-    at = open_page("compare", run=run.id)
-    assert len(at.error) == 1 and "samples.npz" in at.error[0].value
+# --- runs ---
 
 
 def test_a_deleted_run_goes_to_the_bin(full: Workspace, open_page: Open) -> None:

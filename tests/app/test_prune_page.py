@@ -13,9 +13,10 @@ from app.pruning import driving, recovery, vote_table
 from app.pruning.stage_tree import Place, places
 from engine.models.bundled import read_model_info
 from engine.pruning import vote
-from engine.pruning.config import PruneConfig
+from engine.pruning.config import PruneConfig, usual_scoring
 from engine.runs.drive import Drive, read_drive, write_drive
-from engine.runs.store import Run, list_runs, open_run
+from engine.runs.listing import list_runs
+from engine.runs.store import Run, open_run
 from engine.runs.workspace import Workspace
 from engine.training.config import usual_recovery
 from tests.app.conftest import Open, words
@@ -74,8 +75,17 @@ def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Ope
     params = newest(empty)
     assert params["max_per_stage"] is None and params["adapt_steps"] == 0 and params["num_stages"] == 3
     usual = usual_recovery(read_model_info(empty.root.parent / "models" / "demo-sit").num_parameters)
+    assert params["ced"] == asdict(usual_scoring())
     assert params["finetune"] == asdict(usual) and usual.schedule == "cosine" and usual.learning_rate == 4e-3
     PruneConfig(**{key: params[key] for key in ("target_depth", "num_stages", "max_per_stage", "adapt_steps")})
+
+
+def test_the_reading_that_orders_the_blocks_can_be_chosen(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    at.selectbox(key="stages_variable").set_value("prediction").run()
+    at.button_group(key="stages_order").set_value("greedy").run()
+    button(at, "Start pruning").click().run()
+    assert newest(empty)["ced"] == asdict(usual_scoring(variable="prediction", order="greedy"))
 
 
 def test_a_large_model_starts_from_the_published_rate(empty: Workspace, open_page: Open) -> None:

@@ -105,7 +105,7 @@ def test_the_story(open_tab, server: Server) -> None:
 
     tab.get_by_role("button", name="Compare", exact=True).click()
     tab.get_by_text("In pictures, seed by seed").wait_for()
-    tab.locator(".ep-pairs figure").nth(19).wait_for()
+    tab.locator(".ep-cells figure").nth(19).wait_for()
     assert "FID (demo-cnn)" in tab.inner_text("body")
     shoot(tab, "6-compare")
 

@@ -26,7 +26,7 @@ def test_the_manifest_holds_the_hash_of_every_weight_dataset_and_recording():
     files = json.loads((assets.ASSETS / "manifest.json").read_text())
     shipped = {
         p.relative_to(assets.ASSETS).as_posix()
-        for pattern in ("*.npz", "*.safetensors", "arena/*.json")
+        for pattern in ("*.npz", "*.safetensors", "arena/*.json", "replays/*.json")
         for p in assets.ASSETS.rglob(pattern)
     }
     assert files.keys() == shipped

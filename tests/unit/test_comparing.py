@@ -2,7 +2,7 @@ from dataclasses import asdict
 
 import pytest
 
-from engine.evaluation.comparing import differences, higher_is_better
+from engine.evaluation.comparing import best_of, beyond_noise, differences, higher_is_better, speedup
 from engine.evaluation.protocol import Protocol
 
 
@@ -40,3 +40,42 @@ def test_older_files_are_compared_by_their_protocol():
 )
 def test_which_way_is_better(name, higher):
     assert higher_is_better(name) is higher
+
+
+def _number(value, half):
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+@pytest.mark.parametrize(
+    ("second", "floor", "apart"),
+    [
+        (_number(13.0, 0.9), None, True),
+        (_number(12.0, 1.0), None, False),  # the ends touch
+        (_number(13.0, 0.9), _number(2.0, 1.4), True),
+        (_number(13.0, 0.9), _number(2.0, 1.6), False),  # a perfect generator moves by more than the gap
+        (_number(13.0, 0.9), _number(60.0, 0.1), True),  # the floor's height is the same for both: its range counts
+    ],
+)
+def test_numbers_are_told_apart_where_intervals_and_floor_allow(second, floor, apart):
+    assert beyond_noise(_number(10.0, 1.0), second, floor=floor) is apart
+    assert beyond_noise(second, _number(10.0, 1.0), floor=floor) is apart
+
+
+def test_the_best_is_better_than_every_other():
+    values = [_number(20.0, 1.0), _number(10.0, 1.0), _number(30.0, 1.0)]
+    assert best_of("FID (demo-cnn)", values) == 1
+    assert best_of("recall (demo-cnn)", values) == 2
+    assert best_of("FID (demo-cnn)", [*values, _number(11.5, 1.0)]) is None
+    assert best_of("FID (demo-cnn)", [*values, None]) == 1
+    assert best_of("FID (demo-cnn)", [values[0], None]) is None
+    assert best_of("FID (demo-cnn)", values, floor=_number(2.0, 6.0)) is None
+
+
+def test_a_speedup_rests_on_what_was_timed_in_turns():
+    def timed(median, low, high):
+        return {"latency_ms": {"median": median, "low": low, "high": high}}
+
+    metrics = {"efficiency": timed(5.0, 4.0, 8.0), "efficiency_of_intact": timed(10.0, 8.0, 12.0)}
+    assert speedup(metrics) == {"value": 2.0, "low": 1.0, "high": 3.0}
+    assert speedup({"efficiency": timed(5.0, 4.0, 8.0)}) is None
+    assert speedup({"efficiency": {}, "efficiency_of_intact": timed(5.0, 4.0, 8.0)}) is None

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DiTPipeline, DiTTransformer2DModel
+from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -23,10 +24,22 @@ from engine.models.export import export_model
 from engine.models.model import Model
 from engine.process.guidance import guided
 from engine.pruning.surgery import keep_blocks
+from engine.runs.stage_record import StageRecord, record_of
+from engine.runs.workspace import open_workspace
+from tests.app import fixtures
 from tests.unit.plain_dit import PlainDiT
 from tests.unit.test_official_parity import inputs, relative
 
 LAYOUTS = ("official", "safetensors", "diffusers")
+STAGES = [
+    {"stage": 0, "parent": None, "model": "facebook/DiT-XL-2-256", "data": "me/flowers", "depth": 5, "finetune": None,
+     "train": None, "dropped_blocks": [], "decision": None, "title": "intact", "kept_blocks": [0, 1, 2, 3, 4]},
+    {"stage": 1, "parent": 0, "model": "facebook/DiT-XL-2-256", "data": "me/flowers", "depth": 3, "title": "3 of 5",
+     "finetune": {"num_steps": 70, "batch_size": 32, "learning_rate": 0.0004, "schedule": "cosine", "warmup_steps": 6,
+                  "distill_weight": 0.25, "seed": 11}, "kept_blocks": [0, 2, 4], "dropped_blocks": [1, 3],
+     "train": {"num_steps": 70, "final_loss": 0.125, "seconds": 9.0},
+     "decision": {"mode": "adaptive", "reason": "2 blocks go: cost wanted that."}},
+]  # fmt: skip
 RESULTS = {"protocol": {"num_images": 500}, "fidelity": {"FID (demo-cnn)": {"value": 12.5}}, "warnings": []}
 
 
@@ -236,6 +249,83 @@ def test_a_part_of_a_large_tensor_takes_its_own_size_only(make_model, tmp_path):
     model.network.blocks[0].attn.proj.weight.data = large[:32, :32]
     model.network.blocks[0].attn.proj.bias.data = large.view(-1)[:32]
     assert export_model(model, tmp_path / "part.pt", layout="official").num_bytes < 1e6
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_readme_is_a_model_card_that_the_hub_reads(make_model, tmp_path, layout):
+    model = replace(keep_blocks(make_model("diffusion", depth=5), [0, 2, 4]), licence="CC-BY-NC-4.0", ref="run@1")
+    results = {
+        "protocol": {"num_images": 300, "features": "inception", "cfg_scale": 1.0},
+        "fidelity": {"FID (inception)": {"value": 12.5, "low": 12.0, "high": 13.25},
+                     "class accuracy (demo-cnn)": {"value": 0.75, "low": 0.5, "high": 0.875}},
+        "noise_floor": {"FID (inception)": {"value": 2.5, "low": 2.0, "high": 3.0}},
+        "reference": {"name": "my flowers"}, "warnings": ["FID at N=300 is biased upwards"],
+    }  # fmt: skip
+    export_model(model, tmp_path / "out", layout=layout, results=results, depth_of_parent=5, stages=STAGES)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    data = card.data
+    assert data.license == "cc-by-nc-4.0" and data.pipeline_tag == "unconditional-image-generation"
+    assert data.base_model == "facebook/DiT-XL-2-256" and data.datasets == ["me/flowers"]
+    assert {"class-conditional", "dit", "pruned"} <= set(data.tags)
+    assert (data.library_name == "diffusers") == (layout == "diffusers")
+    assert data.model_name == "DiT with 3 blocks"
+    found = {result.metric_name: result for result in data.eval_results}
+    assert {name: result.metric_value for name, result in found.items()} == {
+        "FID (inception)": 12.5, "class accuracy (demo-cnn)": 0.75,
+    }  # fmt: skip
+    assert found["FID (inception)"].metric_type == "fid"
+    assert found["class accuracy (demo-cnn)"].metric_type == "accuracy-demo-cnn"
+    assert all(
+        "300 images" in result.metric_config and "inception" in result.metric_config for result in found.values()
+    )
+    assert all(result.dataset_name == "my flowers" and result.verified is False for result in found.values())
+    for words in (
+        "Kept: 3 of 5 blocks, numbers 0, 2, 4",
+        "stage 1: blocks 1, 3. 2 blocks go: cost wanted that.",
+        "| 1 | 70 | 32 | 0.0004 | cosine | 6 | 0.25 | 11 | 0.125 |",
+        "| FID (inception) | 12.5 [12, 13.25] | 2.5 |",
+        "FID at N=300 is biased upwards",
+        "Licence: CC-BY-NC-4.0",
+        "## Limitations",
+    ):
+        assert words in card.text, words
+    manifest = json.loads((tmp_path / "out" / "entpruner.json").read_text())
+    assert manifest["pruning"][1]["reason"] == "2 blocks go: cost wanted that."
+    assert same_tensors(model, load_model(tmp_path / "out"))
+
+
+def test_a_card_says_plainly_what_is_not_known(make_model, tmp_path):
+    export_model(make_model(), tmp_path / "out", layout="safetensors")
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert (card.data.license, card.data.license_name) == ("other", "see-readme")
+    assert card.data.base_model is None and card.data.datasets is None and card.data.eval_results is None
+    assert "pruned" not in card.data.tags and "Nothing: the model has all its blocks." in card.text
+    assert "It was not measured here." in card.text and "it is not known here" in card.text
+
+
+def test_words_of_others_stay_words_in_a_card(make_model, tmp_path):
+    hostile = "---\nlicense: mit\n<img src=x onerror=alert(1)> [a](http://evil) | `b` \u2028"
+    model = replace(keep_blocks(make_model(), [0, 2]), ref=hostile, licence=hostile, trained_on=hostile)
+    stages = [{**stage, "model": hostile, "data": hostile} for stage in STAGES]
+    stages[1] |= {"decision": {"reason": hostile}}
+    results = {"protocol": {}, "fidelity": {f"FID ({hostile})": {"value": 1.0}}, "warnings": [hostile]}
+    export_model(model, tmp_path / "out", layout="safetensors", results=results, stages=stages)
+    card = ModelCard.load(tmp_path / "out" / "README.md")
+    assert card.data.license == "other" and card.data.base_model is None
+    assert card.data.eval_results[0].metric_name == f"FID ({hostile})"
+    assert "<img" not in card.text and "[a](" not in card.text and card.text.count("license: mit") >= 4
+    assert code_of(tmp_path / "out").strip() == 'from engine import load_model\n\nmodel = load_model(".")'
+
+
+def test_what_a_run_knows_of_a_stage_goes_along(tmp_path):
+    workspace = open_workspace(tmp_path)
+    run = fixtures.add_prune(workspace)
+    branch = fixtures.add_branch(run, parent=1, drop=[run.stage(1).kept_blocks[0]])
+    record = record_of(f"{run.id}@{branch}", workspace)
+    assert [stage["stage"] for stage in record.stages] == [0, 1, branch]
+    assert record.results == run.stage(branch).metrics() and record.depth_of_parent == fixtures.DEPTH
+    for ref in ("demo-sit", f"{run.id}@99", "nobody@1", "a@b"):
+        assert record_of(ref, workspace) == StageRecord()
 
 
 def test_an_existing_path_is_refused_and_left_alone(make_model, tmp_path):

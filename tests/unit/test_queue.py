@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError, WorkspaceError
 from engine.runs import table, workers
+from engine.runs.bin import delete_run
 from engine.runs.queue import (
     cancel_run,
     claim_next_preview,
@@ -19,12 +21,12 @@ from engine.runs.queue import (
     finish_run,
     preview_result,
     queue_position,
-    recover,
     resume_run,
     submit_preview,
     submit_run,
 )
-from engine.runs.store import Run, create_run, delete_run
+from engine.runs.recovery import recover
+from engine.runs.store import Run, RunStatus, create_run
 from engine.runs.workers import WorkerInfo, beat, live_workers
 from engine.runs.workspace import Workspace, open_workspace
 
@@ -53,6 +55,13 @@ def dead_pid() -> int:
 
 
 # --- runs ---
+
+
+def submit_again_after_claiming(workspace: Workspace, run_id: str) -> None:
+    """Resumed, and taken up by another worker at once, which is about to begin it."""
+    resume_run(workspace, run_id)
+    while claim_next_run(workspace, "second"):
+        continue
 
 
 def test_first_come_first_served(workspace: Workspace) -> None:
@@ -158,6 +167,34 @@ def test_resumed_run_waits_at_the_end(workspace: Workspace, state: str) -> None:
     assert not run.cancel_requested
     assert [claim_next_run(workspace, "w").id for _ in range(2)] == [other.id, run.id]
     assert claim_next_run(workspace, "w") is None
+
+
+@pytest.mark.parametrize("by", [resume_run, submit_again_after_claiming])
+def test_run_resumed_before_its_worker_has_let_go_of_it_waits_again(workspace: Workspace, by: Callable) -> None:
+    """The worker closes the folder first and takes the run off the table then: a quick person comes in between."""
+    run, other = new_run(workspace), new_run(workspace)
+    beat(workspace, worker("first"))
+    beat(workspace, worker("second"))
+    assert claim_next_run(workspace, "first").id == run.id
+    run.update(state="interrupted")
+    by(workspace, run.id)
+    finish_run(workspace, run.id, worker_id="first")
+    claimed = [found.id for _ in range(3) if (found := claim_next_run(workspace, "second"))]
+    assert claimed == ([other.id, run.id] if by is resume_run else [])
+    if by is not resume_run:  # the second worker has both already, and the first takes nothing from it
+        assert queue_position(workspace, run.id) == 0
+
+
+def test_run_that_waits_by_its_folder_alone_gets_back_into_the_table(workspace: Workspace) -> None:
+    live_workers(workspace)  # the table is there, so that it isn't made from the folders
+    made, old = new_run(workspace, submit=False), new_run(workspace, submit=False)
+    old.write_status(RunStatus(state="queued", heartbeat=time.time() - 100))
+    recover(workspace, "me")
+    assert queue_position(workspace, old.id) == 0
+    assert queue_position(workspace, made.id) is None  # whoever made it is about to submit it, or to do it by hand
+    recover(workspace, "me")
+    assert claim_next_run(workspace, "me").id == old.id
+    assert claim_next_run(workspace, "me") is None
 
 
 def test_deleted_and_damaged_runs_are_passed_over(workspace: Workspace) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.cli import main, models
+from engine.cli import long_work, main
 from engine.data import load_data
 from engine.errors import AssetError, InputError
 from engine.evaluation import sample_files, sample_formats
@@ -254,7 +254,7 @@ def test_a_million_images_are_not_begun_by_accident(tiny, tmp_path, capsys, monk
 
 @pytest.mark.parametrize(("answer", "more"), [("y\n", []), ("", ["--yes"])])
 def test_whoever_means_it_gets_it(tiny, tmp_path, capsys, monkeypatch, answer, more):
-    monkeypatch.setattr(models, "_LONG", -1.0)
+    monkeypatch.setattr(long_work, "LONG", -1.0)
     monkeypatch.setattr(sys, "stdin", Terminal(answer))
     assert main(command(tiny, tmp_path, "--num", "9", *more)) == 0
     assert ("(y/N)" in capsys.readouterr().err) is not more

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from engine.errors import AssetError, InputError, WorkspaceError
-from engine.runs.store import Run, RunStatus, create_run, delete_run, list_runs, open_run
+from engine.runs.bin import delete_run
+from engine.runs.listing import list_runs
+from engine.runs.store import Run, RunStatus, create_run, open_run
 from engine.runs.workspace import Workspace, open_workspace, read_json, write_bytes_atomically, write_json
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.runs.bin import delete_run
 from engine.runs.queue import (
     cancel_run,
     preview_result,
@@ -20,7 +21,7 @@ from engine.runs.queue import (
     submit_preview,
     submit_run,
 )
-from engine.runs.store import RESTING_STATES, Run, create_run, delete_run
+from engine.runs.store import RESTING_STATES, Run, create_run
 from engine.runs.workers import live_workers
 from engine.runs.workspace import Workspace, open_workspace
 

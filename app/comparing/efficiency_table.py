@@ -1,0 +1,116 @@
+"""What each picked stage costs, as rows of a table. Only what was timed in turns is divided by each other."""
+
+import html
+from collections.abc import Callable, Sequence
+
+from app.comparing.measured import Measured
+from app.comparing.numbers import count, interval, num_bytes, number, ranged
+from engine.evaluation.comparing import speedup
+
+NOTE = (
+    "Times of different runs are never divided by each other: another moment, another load. A speed-up sets a stage "
+    "against its run's intact model, timed with it in turns; its range sets the slowest of one (95th percentile) "
+    "against the fastest of the other (5th)."
+)
+
+
+def notes(stages: Sequence[Measured]) -> list[str]:
+    """What the files say is to be known of these numbers; of which stages, where not of all."""
+    said: dict[str, list[str]] = {}
+    for one in stages:
+        for note in _efficiency(one).get("notes") or []:
+            said.setdefault(note, []).append(one.label)
+    return [f"{', '.join(labels)}: {note}." for note, labels in said.items()]
+
+
+def rows(stages: Sequence[Measured]) -> list[tuple[str, str, list[str]]]:
+    """(name, what it is, a cell of HTML for each stage); rows that no stage has are left out."""
+    first = stages[0]
+    made = [
+        ("Blocks", "", [str(one.picked.stage.depth) for one in stages]),
+        ("Parameters", "", [_counted(one, first, "parameters") for one in stages]),
+        ("MACs", "multiply-adds of one forward, one picture", [_counted(one, first, "macs") for one in stages]),
+        ("Time of one forward", "median, 5th … 95th percentile", _cells(stages, _latency)),
+        ("Its intact model meanwhile", "timed in turns with it", _cells(stages, _latency_of_intact)),
+        ("Speed-up of one forward", "over its run's intact model", _cells(stages, _speedup)),
+        ("At most, by depth", "blocks of its run's intact model over its own", _cells(stages, _bound)),
+        ("Pictures a second", "from noise to pixels", _cells(stages, _sampling)),
+        ("Speed-up of drawing", "over its run's intact model, drawn in turns", _cells(stages, _sampling_speedup)),
+        ("Peak memory", "of one forward, weights included", _cells(stages, _bytes_of("peak_memory_bytes"))),
+        ("File size", "of the weights", _cells(stages, _bytes_of("file_bytes"))),
+    ]
+    return [row for row in made if any(cell != _NOTHING for cell in row[2])]
+
+
+_NOTHING = "–"
+
+
+def _cells(stages: Sequence[Measured], cell: Callable[[Measured], str]) -> list[str]:
+    return [cell(one) for one in stages]
+
+
+def _efficiency(one: Measured) -> dict:
+    return one.metrics.get("efficiency") or {}
+
+
+def _counted(one: Measured, first: Measured, key: str) -> str:
+    """Counts are the same whenever they are taken, so they are set against the first column's."""
+    own, base = _efficiency(one).get(key), _efficiency(first).get(key)
+    if own is None:
+        return _NOTHING
+    share = f"<small>{own / base:.0%} of {html.escape(first.label)}</small>" if base and one is not first else ""
+    return count(own) + share
+
+
+def _latency(one: Measured) -> str:
+    return _time(_efficiency(one))
+
+
+def _latency_of_intact(one: Measured) -> str:
+    return _time(one.metrics.get("efficiency_of_intact") or {})
+
+
+def _time(efficiency: dict) -> str:
+    latency = efficiency.get("latency_ms")
+    if not latency:
+        return _NOTHING
+    known = [f"batch {efficiency['batch_size']}" if efficiency.get("batch_size") else ""]
+    where = " · ".join(filter(None, [*known, efficiency.get("device", ""), efficiency.get("precision", "")]))
+    return (
+        f"{ranged(latency | {'value': latency['median']})} ms<small>{interval(latency)}<br>{html.escape(where)}</small>"
+    )
+
+
+def _speedup(one: Measured) -> str:
+    found = speedup(one.metrics)
+    return f"{found['value']:.2f}×<small>{found['low']:.2f} … {found['high']:.2f}</small>" if found else _NOTHING
+
+
+def _bound(one: Measured) -> str:
+    """What is outside the blocks takes its time as before, so that the speed-up stays below this."""
+    intact = one.picked.run.stages()[0].depth
+    return f"{intact / one.picked.stage.depth:.2f}×" if intact > one.picked.stage.depth else _NOTHING
+
+
+def _sampling(one: Measured) -> str:
+    """End to end, where it was measured."""
+    sampling = _efficiency(one).get("sampling") or {}
+    if "images_per_second" not in sampling:
+        return _NOTHING
+    about = [f"batch {sampling['batch_size']}" if sampling.get("batch_size") else "",
+             f"{sampling['turns']} turns" if sampling.get("turns") else ""]  # fmt: skip
+    return f"{number(sampling['images_per_second'])}<small>{' · '.join(filter(None, about))}</small>"
+
+
+def _sampling_speedup(one: Measured) -> str:
+    """Only where the intact model drew in turns with it."""
+    sampling = _efficiency(one).get("sampling") or {}
+    if "efficiency_of_intact" not in one.metrics or sampling.get("speedup") is None:
+        return _NOTHING
+    low, high = sampling.get("speedup_low"), sampling.get("speedup_high")
+    ends = f"<small>{low:.2f} … {high:.2f} over the turns</small>" if low is not None and high is not None else ""
+    return f"{sampling['speedup']:.2f}×{ends}"
+
+
+def _bytes_of(key: str) -> Callable[[Measured], str]:
+    return lambda one: num_bytes(_efficiency(one)[key]) if _efficiency(one).get(key) else _NOTHING

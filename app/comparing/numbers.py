@@ -1,0 +1,51 @@
+"""Numbers as they are written on the compare page."""
+
+import math
+
+_MOST_DECIMALS = 6
+
+
+def number(value: float) -> str:
+    """Three digits that count, of a number without a range."""
+    return _minus(f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}")
+
+
+def ranged(value: dict) -> str:
+    """A number with as many decimals as its range allows: two digits of the range's width."""
+    return _minus(f"{value['value']:,.{_decimals(value)}f}")
+
+
+def change(value: dict, first: dict) -> str:
+    """From ``first`` to ``value``, as exact as the less exact of the two."""
+    decimals = min(_decimals(value), _decimals(first))
+    return _minus(f"{value['value'] - first['value']:+,.{decimals}f}")
+
+
+def interval(value: dict) -> str:
+    decimals = _decimals(value)
+    low, high = (_minus(f"{value[end]:,.{decimals}f}") for end in ("low", "high"))
+    return f"{low} … {high}"
+
+
+def _decimals(value: dict) -> int:
+    width = value["high"] - value["low"]
+    return min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
+
+
+def _minus(text: str) -> str:
+    """With a true minus, and none before zero."""
+    return text.lstrip("+-") if not text.strip("+-0.,") else text.replace("-", "−")
+
+
+def count(value: float) -> str:
+    for size, letter in ((1e12, " T"), (1e9, " G"), (1e6, " M")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:,.0f}"
+
+
+def num_bytes(value: float) -> str:
+    for size, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:.0f} B"

@@ -1,0 +1,1 @@
+"""Beyond one machine: the same work, done by the processes of a Ray cluster. Ray is optional."""
