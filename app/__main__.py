@@ -189,6 +189,7 @@ def _start(
                 os._exit(1)
 
     environment = {**os.environ, "ENTPRUNER_WORKSPACE": str(workspace.root), "ENTPRUNER_DEVICE": device}
+    environment["ENTPRUNER_STARTER"] = str(parent)
     return subprocess.Popen(
         command,
         cwd=ROOT,

@@ -16,6 +16,7 @@ def draw() -> None:
     settled = jobs.engine_state().state in ("ready", "busy")
     st.fragment(_line, run_every=15 if settled else 5)()  # with forty visitors every look counts
     key_entry.draw()
+    sign_in.draw_person()
 
 
 @one_line_errors

@@ -69,10 +69,13 @@ def start_engine() -> None:
 
 
 def start_engine_once() -> None:
-    """With the first page that this server shows; one that dies later is started again by a click."""
+    """With the first page that this server shows; one that dies later is started again by a click. ``python -m app``
+    starts one itself, which a page must not forestall: its own would wait for others as pages do (their niceness)."""
     if str(workspace().root) not in _server_notes():
-        _server_notes()[str(workspace().root)] = 0.0
-        start_engine()
+        kept_by_starter = os.environ.get("ENTPRUNER_STARTER") == str(os.getppid())
+        _server_notes()[str(workspace().root)] = time.time() if kept_by_starter else 0.0
+        if not kept_by_starter:
+            start_engine()
 
 
 def engine_state() -> EngineState:

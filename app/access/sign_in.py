@@ -68,6 +68,19 @@ def why_not(person: Mapping[str, Any], allowed: allow_list.AllowList, *, now: fl
     return "" if allowed.admits(email) else f"{email} isn't on this studio's list. Ask who runs it to add you."
 
 
+def draw_person() -> None:
+    """At the foot of the page: as whom one is here, and the way out."""
+    if not is_on():
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        who = str(st.user.get("email") or st.user.get("name") or "somebody without a name")
+        st.html(f'<p class="ep-note">Signed in as {html.escape(who)}</p>', width="content")
+        st.button(
+            "Sign out", type="tertiary", on_click=st.logout, key="sign_out",
+            help="Ends this visit in this browser. Runs that you started go on.",
+        )  # fmt: skip
+
+
 def _ask(words: str, *, again: bool = False) -> None:
     st.title("EntPruner Studio", anchor=False)
     st.html(f'<p class="ep-lead">{html.escape(words)}</p>')

@@ -113,7 +113,7 @@ def per_class(
 def parting(
     ways: Sequence[tuple[str, Look, Sequence[float], Sequence[float | None]]], *, first: str, palette: Palette
 ) -> go.Figure:
-    """(stage, its look, share of the way done, RMS difference from the first's estimate) of the other stages; None where
+    """(stage, its look, share of the way done, RMS difference from the first's estimate) of the others; None where
     two have no frame at the same time."""
     fig = go.Figure()
     for label, look, done, rms in ways:

@@ -93,7 +93,7 @@ def _flat(values: dict, within: str = "") -> Iterator[tuple[str, dict]]:
             yield within + name, {"value": value["median"], "low": value["low"], "high": value["high"]}
         elif isinstance(value, dict):
             yield from _flat(value, f"{within}{name}.")
-        elif value is not None:
+        elif isinstance(value, int | float | str):  # notes are words about the numbers, and in the JSON
             yield within + name, {"value": value}
 
 

@@ -17,7 +17,7 @@ ORDERS = {
     "features": "most different first, as the demo CNN sees them",
     "doubt": "class most in doubt first",
 }
-AGAIN = "evaluate it again to have them (python -m engine evaluate {ref} {data})"
+AGAIN = "measure it again, below on this page or with: python -m engine evaluate {ref} {data}"
 
 
 @dataclass(frozen=True, kw_only=True)

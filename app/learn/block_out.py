@@ -126,7 +126,7 @@ def _protocol(result: dict) -> str:
     reading = VARIABLES[result["variable"]]
     return (
         f"Reading: {reading.title} · {result['protocol']['samples']} pictures of {guessing.DATA} · each column is a "
-        f"{reading.column}, {len(result['timesteps'])} of them · one block left out at a time, nothing trained after it."
+        f"{reading.column}, {len(result['timesteps'])} of them · one block left out at a time, nothing trained since."
     )
 
 

@@ -1,6 +1,7 @@
 """Lesson 6: as good as before? One number from few pictures, from many, and what an average hides."""
 
 import html
+from dataclasses import asdict
 
 import numpy as np
 import streamlit as st
@@ -17,6 +18,7 @@ from engine.learn.fid_by_number import KeptFeatures, fid_of, fid_of_draws, read_
 
 _NUMBERS = (50, 100, 200, 500, 1000)
 _DRAWS = 20
+_FIELDS = {"num_images": "number of images", "num_steps": "sampling steps"}
 _COMPARED = ("intact", "pruned")
 
 
@@ -109,21 +111,15 @@ def _unlike() -> None:
         help="The network whose features are compared. Papers use Inception’s.",
     )  # fmt: skip
     other = Protocol(**{**_kept().about["protocol"], "num_images": num, "num_steps": steps, "features": features})
-    unlike = differences({"protocol": _fields(base)}, {"protocol": _fields(other)})
+    unlike = differences({"protocol": asdict(base)}, {"protocol": asdict(other)})
     if not unlike:
         st.html('<p class="ep-say"><b>Same protocol:</b> the two numbers may stand in one column.</p>')
     else:
         words = ", ".join(
-            f"{field.replace('_', ' ')} {_fields(base)[field]} against {_fields(other)[field]}" for field in unlike
+            f"{_FIELDS.get(field, field)} {asdict(base)[field]} against {asdict(other)[field]}" for field in unlike
         )
         st.html(f'<p class="ep-say"><b>Not comparable:</b> {html.escape(words)}.</p>')
     st.html(f'<p class="ep-say">{_trap()}</p><p class="ep-note">Ours: {html.escape(base.label())}</p>')
-
-
-def _fields(protocol: Protocol) -> dict:
-    from dataclasses import asdict
-
-    return asdict(protocol)
 
 
 def _trap() -> str:
@@ -188,7 +184,7 @@ def _accuracy():
     kept = _kept()
     names = kept.about["class_names"]
     shares = {
-        model: [(a.value, a.low, a.high) for a in (kept.accuracy(model, label) for label in range(len(names)))]
+        _named(model): [(a.value, a.low, a.high) for a in (kept.accuracy(model, label) for label in range(len(names)))]
         for model in ("intact", "cut")
     }
     return learn_charts.accuracy_by_class(names, shares, palette=palette())

@@ -142,12 +142,12 @@ def fid_by_number(
 def accuracy_by_class(
     names: Sequence[str], lines: Mapping[str, Sequence[tuple[float, float, float]]], *, palette: Palette
 ) -> go.Figure:
+    """``lines``: the intact model, then the other: name -> (share, low, high) of each class."""
     fig = go.Figure()
-    looks = {"intact": palette.intact, "cut": palette.dropped, "pruned": palette.pruned}
-    for name, values in lines.items():
+    for (name, values), colour in zip(lines.items(), (palette.intact, palette.dropped), strict=True):
         share, low, high = (np.array(column) for column in zip(*values, strict=True))
         fig.add_bar(
-            x=list(names), y=share, name=name, marker=dict(color=looks[name.split(",")[0]], cornerradius=3),
+            x=list(names), y=share, name=name, marker=dict(color=colour, cornerradius=3),
             error_y=dict(type="data", symmetric=False, array=high - share, arrayminus=share - low, color=palette.muted,
                          thickness=1.2, width=3),
             hovertemplate=f"{name}, class %{{x}}: %{{y:.0%}}<extra></extra>",

@@ -69,8 +69,9 @@ def _watch() -> None:
 
 def _scrub(replay: dict[str, Any]) -> None:
     train = replay["train"]
-    at = st.slider(
-        "Time", 0, len(train) - 1, len(train) - 1, key="learn_time", format="%d",
+    at = st.select_slider(
+        "Time", range(len(train)), value=len(train) - 1, key=f"learn_time_{replay['created']:.0f}",
+        format_func=lambda at: f"stage {train[at]['stage']}, step {train[at]['step']}",
         help=f"From the first to the last training step that was noted; in truth {_minutes(replay['seconds'])}.",
     )  # fmt: skip
     now = train[at]

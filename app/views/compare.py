@@ -2,7 +2,16 @@
 
 import streamlit as st
 
-from app.comparing import class_drop, gallery, metrics_table, pareto, stage_pickers, take_away, trajectory
+from app.comparing import (
+    class_drop,
+    evaluate_form,
+    gallery,
+    metrics_table,
+    pareto,
+    stage_pickers,
+    take_away,
+    trajectory,
+)
 from app.comparing.asked_stages import comparable_runs
 from app.comparing.picked import Picked
 from app.errors import shown_as_one_line
@@ -24,7 +33,7 @@ def page() -> None:
     if len(picked) == 1:
         st.info("There is one stage on screen. Add another one, of this run or of another, to set them side by side.")
     gallery.draw(picked)
-    for part in (_numbers, pareto.draw, class_drop.draw, trajectory.draw, take_away.draw):
+    for part in (_numbers, pareto.draw, class_drop.draw, trajectory.draw, evaluate_form.draw, take_away.draw):
         with shown_as_one_line():
             part(picked)
 

@@ -93,6 +93,7 @@ def _prepare(address: str) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # a port of something else: not ten minutes
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings would stand beside our one line
     host = address.rpartition(":")[0]
     if address == "local" or host in ("127.0.0.1", "localhost", "[::1]"):
         # Ray's word for "stay on loopback": without it, 127.0.0.1 is replaced by an address that others can reach
@@ -124,16 +125,12 @@ def _why_not(error: Exception, address: str) -> str:
             f"the cluster at {address} has Ray {versions[1]} and Python {versions[2]}, here are Ray {versions[3]} and "
             f"Python {versions[4]}; use the same versions on every machine"
         )
-    if "token" in text.lower():
+    if isinstance(error, ConnectionError) or "token" in text.lower():
         return (
-            f"the cluster at {address} didn't accept this machine's token; copy ~/.ray/auth_token from its head node, "
-            "or set RAY_AUTH_TOKEN"
+            f"what answers at {address} isn't Ray, or wants another token than RAY_AUTH_TOKEN or ~/.ray/auth_token says"
         )
-    if isinstance(error, ConnectionError):
-        return (
-            f"there is no cluster to join at {address}: either what answers there isn't Ray, or this machine isn't one "
-            f"of its nodes; join it with: ray start --address={address}"
-        )
+    if "find a node" in text or "find node" in text.lower():
+        return f"this machine isn't a node of the cluster at {address}; join it with: ray start --address={address}"
     return f"the cluster at {address} can't be used: {text[:300]}"
 
 
@@ -154,14 +151,16 @@ def _check_fit(ray: Any, found: "RayCluster", *, train_workers: int, ours: bool)
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     here = about_product()
-    look = ray.remote(about_product).options(num_cpus=0, max_retries=1)
+    look = ray.remote(about_product)
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
         name = f"node {node['NodeManagerAddress']} ({node['NodeManagerHostname']})"
         try:
-            about_node = found.result(look.options(scheduling_strategy=there).remote(), timeout=_NODE_SECONDS)
+            about_node = found.result(
+                look.options(num_cpus=0, scheduling_strategy=there).remote(), timeout=_NODE_SECONDS
+            )
         except Exception as error:  # whatever its import raises there
             text = " ".join(str(error).split())[-200:]
             raise ClusterError(

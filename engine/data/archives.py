@@ -38,7 +38,7 @@ _MAX_READ = 16 * 2**20  # bytes at once; more is asked for only by a header that
 _PER_FOLDER = 1000
 _PROGRESS_EVERY = 200  # members
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
-_DAMAGED = (
+DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
     zlib.error,
@@ -188,7 +188,7 @@ def _unpack_into(folder: Path, path: Path, name: str, budget: _Budget, free: int
                 written += size
             if budget.members % _PROGRESS_EVERY == 0:
                 yield OpenProgress(message=f"unpacking, {budget.members:,} files", done=0, total=1)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise AssetError(
             f"{name} is a damaged archive ({reason}); get it again, or open the unpacked folder"
@@ -242,7 +242,7 @@ def _zip_members(file: IO[bytes], budget: _Budget) -> Iterator[_Member]:
         for info in archive.infolist():
             budget.add_member()
             kind = stat.S_IFMT(info.external_attr >> 16)
-            _check_member(info.filename, link=kind not in (0, stat.S_IFREG, stat.S_IFDIR))
+            check_member(info.filename, link=kind not in (0, stat.S_IFREG, stat.S_IFDIR))
             if info.is_dir() or _hidden(info.filename):
                 continue
             if info.flag_bits & 0x1:
@@ -258,7 +258,7 @@ def _tar_members(stream: IO[bytes], budget: _Budget) -> Iterator[_Member]:
         while (info := archive.next()) is not None:
             archive.members.clear()  # tarfile would keep them all
             budget.add_member()
-            _check_member(info.name, link=not (info.isreg() or info.isdir()) or info.issparse())
+            check_member(info.name, link=not (info.isreg() or info.isdir()) or info.issparse())
             if info.isdir() or _hidden(info.name):
                 continue
             content = archive.extractfile(info)
@@ -268,8 +268,8 @@ def _tar_members(stream: IO[bytes], budget: _Budget) -> Iterator[_Member]:
             raise tarfile.ReadError("a member's header is damaged")
 
 
-def _check_member(name: str, *, link: bool) -> None:
-    """Raises AssetError for a member that no archive of pictures needs and that could reach outside of its folder."""
+def check_member(name: str, *, link: bool) -> None:
+    """Raises AssetError for a member that no archive of ours needs and that could reach outside of its folder."""
     shown = printable(name)[:120]
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:

@@ -6,8 +6,7 @@ from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.evaluation.features import Features
 from engine.evaluation.interval import Interval
-
-MIN_IMAGES = 8
+from engine.evaluation.protocol import MIN_IMAGES
 
 
 def check_images(images: np.ndarray, labels: np.ndarray, data: Data) -> None:
@@ -50,7 +49,13 @@ def weaknesses(
     score: Interval | None,
 ) -> list[str]:
     found = []
-    if len(images) < 2 * num_features:
+    if len(images) <= num_features:
+        found.append(
+            f"{len(images)} images for {num_features} features are too few to know how these vary together: this FID "
+            f"tells mostly how few images there are; compare it only with FIDs at the same N, or take more than "
+            f"{2 * num_features} images"
+        )
+    elif len(images) < 2 * num_features:
         found.append(
             f"FID at N={len(images)} is biased upwards ({num_features} features want {2 * num_features} or more); "
             "compare it only with FIDs at the same N"

@@ -4,7 +4,15 @@ from dataclasses import asdict, dataclass, fields
 
 from engine.errors import InputError
 
+MIN_IMAGES = 8  # that a metric can rest on
 ADAPTIVE = ("dopri5",)  # samplers that choose their steps themselves
+#: process -> its samplers, the usual one first
+SAMPLERS = {
+    "diffusion": ("ddim", "ddpm", "dpm++"),
+    "flow": (
+        "euler", "heun", "dopri5", "sde", "sde-constant", "sde-sbdm", "sde-decreasing", "sde-increasing-decreasing",
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

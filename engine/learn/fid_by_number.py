@@ -5,7 +5,6 @@ Free of torch. F features, N images; real pictures are the reference, all of the
 
 import io
 import json
-import math
 import zipfile
 from dataclasses import dataclass
 from typing import Any
@@ -45,14 +44,16 @@ def read_kept_features(content: bytes, *, name: str) -> KeptFeatures:
     """Raises AssetError, in one line, for what isn't such a file."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            about = json.loads(str(arrays["about"]))
+            num_classes = len(about["class_names"])
             return KeptFeatures(
                 features={model: arrays[f"{model}_features"].astype(np.float64) for model in MODELS},
                 labels=arrays["labels"].astype(int),
                 seen={model: arrays[f"{model}_seen"].astype(int) for model in MODELS},
-                pictures={model: _cut(arrays[f"{model}_pictures"].tobytes()) for model in _SHOWN},
+                pictures={model: _cut(arrays[f"{model}_pictures"].tobytes(), num_classes) for model in _SHOWN},
                 reference=_gaussian(arrays["real_mean"].astype(np.float64), arrays["real_cov"].astype(np.float64)),
                 num_real=int(arrays["num_real"]),
-                about=json.loads(str(arrays["about"])),
+                about=about,
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise AssetError(f"{name} doesn't hold kept features ({error}); record it again") from error
@@ -63,11 +64,12 @@ def _gaussian(mean: np.ndarray, cov: np.ndarray) -> Gaussian:
     return Gaussian(mean, cov, (vectors * np.sqrt(values.clip(0))) @ vectors.T)
 
 
-def _cut(png: bytes) -> np.ndarray:
+def _cut(png: bytes, num_classes: int) -> np.ndarray:
     """A picture of square ones, a class in each row -> (classes, n, H, W, 3)"""
     with Image.open(io.BytesIO(png)) as grid:
-        pixels, side = np.asarray(grid.convert("RGB")), math.gcd(*grid.size)
-    rows = pixels.reshape(len(pixels) // side, side, pixels.shape[1] // side, side, 3)
+        pixels = np.asarray(grid.convert("RGB"))
+    side = len(pixels) // num_classes
+    rows = pixels.reshape(num_classes, side, -1, side, 3)
     return rows.transpose(0, 2, 1, 3, 4)
 
 

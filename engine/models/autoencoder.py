@@ -7,6 +7,7 @@ picture: to look at a network takes none of them.
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
 from engine.assets import ASSETS, read_asset
-from engine.errors import AssetError, InputError
+from engine.errors import AssetError, EngineError, InputError
 from engine.models import hub
 from engine.models.file_hash import hash_file, hash_words
 from engine.models.tensor_files import read_tensors
@@ -53,6 +54,13 @@ class Autoencoder:
         self._find, self._device, self._assumed = find, torch.device(device), assumed
         if content_hash is not None:
             self.content_hash = content_hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is sent to another machine: the weights, as the folder may not be there. Without them whoever decodes
+        there is told what is missing."""
+        with suppress(EngineError):
+            _ = self.config, self.module
+        return dict(self.__dict__)
 
     @property
     def title(self) -> str:

@@ -14,6 +14,7 @@ from engine.errors import Cancelled, DiskFull, EngineError, InputError, OutOfMem
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig, CriteriaConfig
 from engine.models.checkpoints import load_model
+from engine.models.model import Model
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_model import load_run_model, opened_run_data
 from engine.runs.spare import free_spare, keep_spare, words_about
@@ -129,7 +130,7 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
         return
     yield from features_at_hand(protocol.features, workspace, path=params.get("features_weights"))
     model = load_run_model(run, workspace, device)
-    intact = load_model(params["baseline"], device=device, workspace=workspace.root) if "baseline" in params else None
+    intact = _baseline(params, model, workspace)
     data = yield from opened_run_data(run, workspace)
     with run.new_stage(0) as folder:
         write_stage_json(folder, stage_info(number=0, title="as it is", model=model, data=data))
@@ -140,6 +141,19 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
         for done, total in images:
             yield Progress(phase="evaluating", message=f"{done} of {total} images", done=done, total=total)
     run.append("stage", stage=0)
+
+
+def _baseline(params: dict[str, Any], model: Model, workspace: Workspace) -> Model | None:
+    """What the model is timed in turns with; both draw images as the same protocol says."""
+    if not params.get("baseline"):
+        return None
+    baseline = load_model(params["baseline"], device=model.device, workspace=workspace.root)
+    if baseline.process.name != model.process.name:
+        raise InputError(
+            f"{baseline.ref} is a {baseline.process.name} model and {model.ref} a {model.process.name} model, which "
+            "other samplers draw with; take a baseline of the same process"
+        )
+    return baseline
 
 
 def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.data.arrays import read_arrays
 from engine.errors import AssetError
-from engine.runs.workspace import read_json, sync_folder, writing
+from engine.runs.workspace import read_json, sync_folder, sync_tree, writing
 
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, SyntaxError, RuntimeError, TypeError, MemoryError)
 _DAMAGE += (struct.error, zlib.error, zipfile.BadZipFile)
@@ -135,6 +135,7 @@ def new_stage_folder(path: Path, number: int) -> Iterator[Path]:
     assert not final.exists(), f"stage {number} of {path.name} is written already"
     with writing(final):
         stages.mkdir(exist_ok=True)
+        sync_folder(path)
         for leftover in stages.glob(".new-*"):  # of a process that was killed
             shutil.rmtree(leftover)
         folder = stages / f".new-{number}-{secrets.token_hex(4)}"
@@ -143,14 +144,8 @@ def new_stage_folder(path: Path, number: int) -> Iterator[Path]:
         with writing(final):
             yield folder
             assert (folder / "stage.json").exists(), f"stage {number} has no stage.json"
-            _sync_tree(folder)
+            sync_tree(folder)
             os.rename(folder, final)
             sync_folder(stages)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        sync_folder(path)  # a file's content or a sub-folder's names: the same call
-    sync_folder(folder)

@@ -25,11 +25,13 @@ from engine.runs.workspace import (
     encode_json,
     read_json,
     sync_folder,
+    sync_tree,
     write_bytes_atomically,
     write_json,
     writing,
 )
 
+KINDS = ("ced", "criteria", "prune", "evaluate", "arena", "export")
 STATES = ("queued", "running", "paused", "done", "failed", "cancelled", "interrupted")
 ACTIVE_STATES = frozenset({"running"})
 #: no process works on the run and none is going to, until somebody asks
@@ -205,6 +207,20 @@ def create_run(workspace: Workspace, *, kind: str, title: str, params: dict[str,
             sync_folder(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    return Run(path)
+
+
+def take_in(workspace: Workspace, folder: Path, run_id: str) -> Run:
+    """Makes ``folder``, a whole run under a temporary name beside the others, a run of the workspace: under ``run_id``,
+    or under a new id where that is taken, also by one in the bin. Raises WorkspaceError."""
+    path = workspace.runs / run_id
+    if path.exists() or (workspace.bin / run_id).exists():
+        path = _free_name(workspace, re.sub(r"-[0-9a-f]{4,}$", "", run_id)[:90])
+        write_json(folder / "config.json", {**read_json(folder / "config.json"), "id": path.name})
+    with writing(path):
+        sync_tree(folder)
+        os.rename(folder, path)
+        sync_folder(path.parent)
     return Run(path)
 
 

@@ -149,3 +149,10 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """The same for everything below ``folder``."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync_folder(path)  # a file's content or a sub-folder's names: the same call
+    sync_folder(folder)

@@ -238,7 +238,9 @@ def test_who_may_not_come_in_is_told_why(full: Workspace, monkeypatch, person: d
 @pytest.mark.parametrize("email", ["Ann@Lab.edu", "bob@x.org"])
 def test_who_is_on_the_list_comes_in(full: Workspace, monkeypatch, email: str):
     monkeypatch.setenv(allow_list.ALLOW, "bob@x.org, @lab.edu")
-    assert "Which blocks" in door(monkeypatch, {**PERSON, "email": email}).title[0].value
+    at = door(monkeypatch, {**PERSON, "email": email})
+    assert "Which blocks" in at.title[0].value and f"Signed in as {email}" in words(at)
+    assert button(at, "Sign out").help
 
 
 def test_without_a_list_the_provider_decides(full: Workspace, monkeypatch):

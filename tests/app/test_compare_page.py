@@ -327,7 +327,7 @@ def test_of_older_stages_the_order_says_what_to_do(empty: Workspace, open_page: 
     run = add_prune(empty, num_stages=1)
     at = open_page("compare", order=order)
     line = next(line for line in said(at) if "before these numbers were kept" in line)
-    assert re.search(rf"python -m engine evaluate {run.id}@[01] shapes\)", line) and order_of(at) == list(range(20))
+    assert re.search(rf"python -m engine evaluate {run.id}@[01] shapes\.", line) and order_of(at) == list(range(20))
 
 
 def test_unknown_classes_cannot_be_doubted(empty: Workspace, open_page: Open) -> None:

@@ -307,7 +307,7 @@ def test_an_adapted_intact_model_is_called_so_wherever_it_stands(empty: Workspac
     at = open_page("prune", run=run.id, stage="2")
     said = words(at)
     assert "<b>Stage 0</b> intact, adapted 300 steps" in said and said.count("<span>300 recovery steps</span>") == 2
-    assert "<th>intact, adapted</th>" in said and "of recovery in stage 2" in said
+    assert "<th>intact, adapted<small>" in said and "of recovery in stage 2" in said
     chart = next(chart.proto.spec for chart in at.get("plotly_chart") if "training loss" in chart.proto.spec)
     assert "intact model adapts" in chart and "stage 1" in chart and "Is the model learning again?" in chart
     assert f"{run.id}@0" in jobs.stages_by_ref()

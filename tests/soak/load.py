@@ -135,9 +135,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def long_run(workspace: Workspace) -> Run:
-    """A training that doesn't end by itself."""
+    """A training that doesn't end by itself, and begins at once: the intact model is measured on little."""
     finetune = FinetuneConfig(num_steps=10_000_000, batch_size=64, learning_rate=1e-4)
-    return _ask(workspace, "prune", {"drop": [5], "finetune": asdict(finetune)})
+    protocol = Protocol(num_images=16, num_steps=2)
+    return _ask(workspace, "prune", {"drop": [5], "finetune": asdict(finetune), "protocol": asdict(protocol)})
 
 
 def _ask(workspace: Workspace, kind: str, params: dict) -> Run:
@@ -179,10 +180,16 @@ def steps_per_second(run: Run, seconds: float) -> float:
 
 
 def rate_between(run: Run, begin: float, end: float) -> float:
-    trained = [event for event in run.events()[0] if event["event"] == "train" and begin <= event["time"] <= end]
-    if len(trained) < 2:
-        raise SystemExit(f"the run wrote {len(trained)} training events in {end - begin:.0f} s; give it longer")
-    first, last = trained[0], trained[-1]
+    """From the first event after ``begin`` to the first after ``end``, for which it waits: they come every few steps."""
+
+    def after(moment: float) -> dict | None:
+        trained = (event for event in run.events()[0] if event["event"] == "train" and event["time"] >= moment)
+        return next(trained, None)
+
+    wait_for(lambda: after(end) is not None, "the next training event", 120)
+    first, last = after(begin), after(end)
+    if last["step"] == first["step"]:
+        raise SystemExit(f"the run made no step in {end - begin:.0f} s; the machine is too busy to measure anything")
     return (last["step"] - first["step"]) / (last["time"] - first["time"])
 
 

@@ -2,6 +2,7 @@
 skipped where it isn't installed, unless ENTPRUNER_REQUIRE_RAY=1."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import sample
 from engine.importance.ced import CedColumn, ced_columns, compute_ced
 from engine.importance.config import CedConfig
+from engine.models.autoencoder import read_autoencoder
 from engine.process.flow import Flow
 from engine.pruning.config import PruneConfig
 from engine.pruning.decision import Decision, decide
@@ -189,6 +191,18 @@ class Seen:
 
     def decode(self, latents):
         return latents.numpy().copy()
+
+
+def test_weights_are_sent_and_not_paths(two, alone, make_model, tmp_path):
+    """As on a node that hasn't got the files: they are gone before the pieces begin."""
+    folder = tmp_path / "autoencoder"
+    shutil.copytree(REPOSITORY / "assets" / "autoencoder", folder)
+    model = replace(make_model(), autoencoder=read_autoencoder(folder, content_hash="test"))
+    protocol = Protocol(num_images=20, num_steps=2)
+    with alone():
+        wanted = sample(model, protocol).images
+    shutil.rmtree(folder)
+    assert np.array_equal(sample(model, protocol, batch_size=8).images, wanted)
 
 
 def test_a_decision_is_the_same(two, alone, make_model, digits):

@@ -146,6 +146,9 @@ def test_accuracy_by_class_counts_what_was_seen(kept):
     own = kept.labels == 4
     assert one.value == np.count_nonzero(kept.seen["cut"][own] == 4) / np.count_nonzero(own)
     assert one.low < one.value < one.high or one.value in (0, 1)
+    assert kept.pictures["cut"].shape == kept.pictures["intact"].shape == (10, 6, 32, 32, 3)
+    edges = np.concatenate([kept.pictures["intact"][:, :, :, side] for side in (0, -1)])
+    assert edges.mean() < 8  # digits stand on black: cut in the wrong places they would reach the edges
 
 
 @pytest.mark.parametrize("content", [b"", b"PK not a zip", KEPT[0].read_bytes()[:9000] if KEPT else b""])

@@ -1,5 +1,6 @@
 """``python -m app`` as a user meets it: real processes on a free port."""
 
+import asyncio
 import http.client
 import os
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.soak.visitor import open_visitor
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,6 +110,27 @@ def test_a_dead_worker_is_replaced(started, tmp_path):
     started.send_signal(signal.SIGINT)
     assert started.wait(10) == 0
     assert processes_of(tmp_path) == []
+
+
+def test_the_page_gives_way_to_the_worker_and_starts_none_of_its_own(started, port, tmp_path):
+    assert wait_until(lambda: worker_of(tmp_path) is not None)
+    asyncio.run(look(port))
+    page, worker = (
+        next(pid for pid in processes_of(tmp_path) if word in Path(f"/proc/{pid}/cmdline").read_bytes())
+        for word in (b"streamlit", b"engine\0worker")
+    )
+    assert os.getpriority(os.PRIO_PROCESS, page) == min(19, os.getpriority(os.PRIO_PROCESS, worker) + 5)
+    started_here = [
+        pid for pid in processes_of(tmp_path) if b"engine\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    assert started_here == [worker]
+    assert Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1] == str(started.pid)
+
+
+async def look(port: int) -> None:
+    async with open_visitor(port) as visitor:
+        page = await visitor.visit("")
+        assert "Which blocks" in page.words and not page.errors
 
 
 def test_what_a_child_leaves_behind_is_ended_too(tmp_path):
