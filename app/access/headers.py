@@ -1,4 +1,4 @@
-"""What every answer says to the browser: no frame around it, no guessing of types, nothing from other hosts."""
+"""What every answer says to the browser: no frame of others around it, no guessing of types, no other hosts."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,12 +17,12 @@ _POLICY = "; ".join(
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
-        "frame-ancestors 'none'",
+        "frame-ancestors 'self'",
     ]
 )
 HEADERS = {
     "Content-Security-Policy": _POLICY,
-    "X-Frame-Options": "DENY",  # for browsers that don't know frame-ancestors
+    "X-Frame-Options": "SAMEORIGIN",  # for browsers that don't know frame-ancestors
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",  # an address may hold choices, and for a moment the key of a lecture
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",

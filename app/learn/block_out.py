@@ -9,7 +9,7 @@ import streamlit as st
 
 from app import charts, jobs, measuring, pictures
 from app.errors import one_line_errors
-from app.learn import guessing
+from app.learn import chart, guessing
 from app.learn.asking import Answers, Questions, answered, ask_all
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.style import palette
@@ -139,7 +139,7 @@ def _room() -> None:
     elif st.session_state.get("learn_reveal"):
         figure = charts.importance_bars(result, rows=result["blocks"], palette=palette())
         st.html('<p class="ep-question">How much does each block matter?</p>')
-        st.plotly_chart(figure, key="learn_bars", config=charts.CONFIG, alt="CED of every block with its interval")
+        chart.draw(st, figure, key="learn_bars", alt="CED of every block with its interval")
         st.html(f'<p class="ep-note">{_protocol(result)} The line is a 90 % interval.</p>')
 
 

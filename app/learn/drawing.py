@@ -7,8 +7,8 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import charts, pictures
-from app.learn import learn_charts
+from app import pictures
+from app.learn import chart, learn_charts
 from app.learn.asking import Answers, Questions, answered, ask_all
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.style import palette
@@ -126,10 +126,12 @@ def _change() -> None:
 def _draw_change(found: Answers) -> None:
     for place, (title, model) in zip(st.columns(2, gap="large"), MODELS.items(), strict=True):
         figure = learn_charts.added_by_block(_added(found[f"block_states {model}"][0]), title=title, palette=palette())
-        place.plotly_chart(
-            figure, key=f"learn_added_{model}", config=charts.CONFIG,
+        chart.draw(
+            place,
+            figure,
+            key=f"learn_added_{model}",
             alt=f"{title}: how much each block changes the stream, at three steps",
-        )  # fmt: skip
+        )
     st.html(
         '<p class="ep-note">‖what the block adds to a token‖ ÷ ‖the token before‖, mean over the 16 tokens of one '
         "picture. One picture, so no interval: choose another digit or seed and see what stays.</p>"

@@ -3,8 +3,8 @@
 import numpy as np
 import streamlit as st
 
-from app import charts, pictures
-from app.learn import learn_charts, toys
+from app import pictures
+from app.learn import chart, learn_charts, toys
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.style import palette
 from engine.data.bundled import bundled_data
@@ -32,12 +32,15 @@ def _one() -> None:
         ("Change ΔH", now - before, "Against spread 1. Above zero is towards noise, below towards collapse."),
     )
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(_histogram(spread), key="learn_one", config=charts.CONFIG,
-                      alt="Histogram of the samples and the Gaussian of the same variance")  # fmt: skip
-    right.plotly_chart(
+    chart.draw(
+        left, _histogram(spread), key="learn_one", alt="Histogram of the samples and the Gaussian of the same variance"
+    )
+    chart.draw(
+        right,
         learn_charts.entropy_against_spread(_SPREADS, np.log(_SPREADS), spread, palette=palette()),
-        key="learn_one_h", config=charts.CONFIG, alt="Change of entropy over the spread, with the slider's place",
-    )  # fmt: skip
+        key="learn_one_h",
+        alt="Change of entropy over the spread, with the slider's place",
+    )
 
 
 def _histogram(spread: float):
@@ -63,10 +66,12 @@ def _two() -> None:
             ("ΔH, each value alone", alone, "Per dimension, the studio's usual estimate ('gaussian')."),
             ("ΔH, both together", together, "Per dimension, with the covariance ('gaussian-full')."),
         )
-    right.plotly_chart(
-        learn_charts.cloud(points, palette=palette()), key="learn_two", config=charts.CONFIG,
+    chart.draw(
+        right,
+        learn_charts.cloud(points, palette=palette()),
+        key="learn_two",
         alt="Cloud of points with two values each",
-    )  # fmt: skip
+    )
 
 
 @st.cache_data(max_entries=1, show_spinner=False)
@@ -109,8 +114,12 @@ def _blind() -> None:
         ("True entropy", toys.true_entropy(shape), "Of this very distribution, summed over a fine grid."),
         ("Missed", gauss - toys.true_entropy(shape), "The collapse that the Gaussian form doesn't see."),
     )
-    st.plotly_chart(_shape(shape), key="learn_blind", config=charts.CONFIG,
-                    alt="Histogram of samples whose shape changes while their variance stays the same")  # fmt: skip
+    chart.draw(
+        st,
+        _shape(shape),
+        key="learn_blind",
+        alt="Histogram of samples whose shape changes while their variance stays the same",
+    )
 
 
 def _shape(shape: float):
@@ -228,8 +237,8 @@ LESSON = Lesson(
                 text="A block is left out and ΔH is 0. Is the block useless?",
                 options=("Yes", "Not for certain"),
                 right=1,
-                answer="Any change that keeps the variance has ΔH 0. In one of our own experiments the block that this "
-                "reading called least important was among those whose removal hurt most.",
+                answer="Any change that keeps the [[variance]] has ΔH 0. Lessons 4 and 6 show a block that one reading calls "
+                "least needed, while without it a whole [[class]] fails.",
             ),
             formula=Formula(
                 latex=r"H_{\text{true}}=-\int p(x)\log p(x)\,dx\;\le\;\tfrac12\log(2\pi e\,\sigma^2)",

@@ -6,8 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import streamlit as st
 
-from app import charts, pictures
-from app.learn import learn_charts
+from app import pictures
+from app.learn import chart, learn_charts
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.style import palette
 from engine.assets import ASSETS, read_asset
@@ -64,8 +64,9 @@ def _number() -> None:
             delta=f"{low:.3f} … {high:.3f} in {_DRAWS} draws", delta_color="off", delta_arrow="off",
             help=f"Of this draw; below it where 90 % of {_DRAWS} draws lie, mean {mean:.3f}.",
         )  # fmt: skip
-    st.plotly_chart(_chart(num, now), key="learn_fid", config=charts.CONFIG,
-                    alt="FID of the intact and the pruned model over the number of images")  # fmt: skip
+    chart.draw(
+        st, _chart(num, now), key="learn_fid", alt="FID of the intact and the pruned model over the number of images"
+    )
     st.html(f'<p class="ep-note">{_how()}</p>')
 
 
@@ -135,8 +136,9 @@ def _trap() -> str:
 def _classes() -> None:
     kept = _kept()
     st.html(f'<p class="ep-say">{_average()}</p>')
-    st.plotly_chart(_accuracy(), key="learn_classes", config=charts.CONFIG,
-                    alt="Share of pictures taken for their class, by class, intact and cut")  # fmt: skip
+    chart.draw(
+        st, _accuracy(), key="learn_classes", alt="Share of pictures taken for their class, by class, intact and cut"
+    )
     names = kept.about["class_names"]
     label = st.pills(
         "Look at class", range(len(names)), default=_worst(), required=True, key="learn_class", persist_state="session",
@@ -227,7 +229,7 @@ LESSON = Lesson(
                 latex=r"\mathrm{FID}=\lVert\mu-\mu_r\rVert^2+\operatorname{tr}\bigl(\Sigma+\Sigma_r-2(\Sigma\Sigma_r)^{1/2}\bigr)",
                 words="Mean μ and covariance Σ of the features of drawn pictures, with r of real ones. From few "
                 "pictures Σ is badly known, which raises the number.",
-                source="Heusel et al., arXiv 1706.08500, eq. 6; features here: [[demo-cnn]]",
+                source="Heusel et al., arXiv 1706.08500, eq. 6; features here: demo-cnn",
             ),
             link=_TRY,
         ),

@@ -71,13 +71,13 @@ def _steps(lesson: Lesson, number: int, place: int, presenting: bool) -> None:
     with st.container(horizontal=True, key="learn_steps"):
         st.button(
             "Back", disabled=before is None, on_click=_go, args=before or (number, place), shortcut="Left",
-            help="The screen before this one. The left arrow key does the same; Page Up even where a slider has it.",
+            help="The screen before this one. So do the left arrow key, Page Up, and B where a slider has the others.",
         )  # fmt: skip
         st.button(
             "Next", type="primary", disabled=after is None, on_click=_go, args=after or (number, place),
             shortcut="Right",
-            help="The next screen, and after the last one the next lesson. The right arrow key does the same, and Page "
-            "Down even where a slider has it.",
+            help="The next screen, and after the last one the next lesson. So do the right arrow key, Page Down, and N "
+            "where a slider has the others.",
         )  # fmt: skip
         st.button(
             "Leave presenting" if presenting else "Present", on_click=_present, args=(not presenting,),
@@ -85,9 +85,9 @@ def _steps(lesson: Lesson, number: int, place: int, presenting: bool) -> None:
             help="Back to the page with its menu; the Escape key does the same." if presenting
             else "Large type and nothing else on the screen; arrow keys go on and back.",
         )  # fmt: skip
-    with st.container(key="learn_keys"):  # unseen: a button has but one key, and presenters send these two
-        for to, key in ((before, "PageUp"), (after, "PageDown")):
-            if to is not None:
+    with st.container(key="learn_keys"):  # unseen: a button has but one key; presenters send Page Up and Page Down
+        for to, keys in ((before, ("PageUp", "B")), (after, ("PageDown", "N"))):
+            for key in keys if to is not None else ():
                 st.button(key, on_click=_go, args=to, shortcut=key, key=f"learn_{key}")
 
 

@@ -4,9 +4,9 @@ import secrets
 
 import streamlit as st
 
-from app import address, charts, jobs
+from app import address, jobs
 from app.errors import one_line_errors
-from app.learn import learn_charts
+from app.learn import chart, learn_charts
 from app.style import palette
 from engine.learn import tally
 
@@ -71,10 +71,12 @@ def _chart(result: dict | None) -> None:
     counts = tally.tally(jobs.workspace(), QUESTION)
     per_block = [counts.get(block, 0) for block in range(DEPTH)]
     ranks = [result["order"].index(block) + 1 for block in range(DEPTH)] if result else None
-    st.plotly_chart(
-        learn_charts.votes_of_the_room(per_block, ranks, palette=palette()), key="learn_room", config=charts.CONFIG,
+    chart.draw(
+        st,
+        learn_charts.votes_of_the_room(per_block, ranks, palette=palette()),
+        key="learn_room",
         alt="How many people guessed each block",
-    )  # fmt: skip
+    )
     total = sum(per_block)
     words = f"{total} {'guess' if total == 1 else 'guesses'} so far, without names."
     if result and total:

@@ -90,7 +90,7 @@ def votes_of_the_room(counts: Sequence[int], ranks: Sequence[int] | None, *, pal
     _axes(fig, "block", "guesses", palette)
     fig.update_xaxes(dtick=1)
     fig.update_yaxes(rangemode="tozero", range=[0, max([4, *counts]) * 1.15], nticks=5)
-    return finished(fig, "Which block did the room take for the least needed?", height=320)
+    return finished(fig, "Which block did the room guess?", height=320)
 
 
 def ranks_of_block(names: Sequence[str], ranks: Sequence[int], depth: int, *, palette: Palette) -> go.Figure:
@@ -136,7 +136,7 @@ def fid_by_number(
     _axes(fig, "number of images N, log scale", title, palette)
     fig.update_xaxes(type="log", tickmode="array", tickvals=list(numbers), ticktext=[str(n) for n in numbers])
     fig.update_yaxes(rangemode="tozero")
-    return finished(fig, "What does the same model score from fewer pictures?", height=360)
+    return finished(fig, "What is scored from fewer pictures?", height=360)
 
 
 def accuracy_by_class(

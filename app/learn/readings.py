@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from app import charts, rank_charts
+from app import rank_charts
 from app.arena import arena_reading, arena_runs
 from app.importance.criteria import short
-from app.learn import learn_charts
+from app.learn import chart, learn_charts
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.learn.verdict import Verdict, verdict
 from app.style import palette
@@ -60,9 +60,7 @@ def _disagree() -> None:
         "Block", range(depth), value=most_disputed(content), key=key, persist_state="session",
         help="It starts at the block on which the readings lie furthest apart.",
     )  # fmt: skip
-    st.plotly_chart(
-        _dots(ranks, block), key="learn_ranks", config=charts.CONFIG, alt=f"Rank of block {block} by each reading"
-    )
+    chart.draw(st, _dots(ranks, block), key="learn_ranks", alt=f"Rank of block {block} by each reading")
     st.html(
         f'<p class="ep-say">{_apart(ranks, block)}</p><p class="ep-note">Each scored every block of '
         f"{content['model']} once, on {content['config'].get('samples', 256)} pictures of {content['data']}, one block "
@@ -98,10 +96,12 @@ def _settle() -> None:
     )  # fmt: skip
     found = {b: verdict(content, b) for b in range(depth)}
     st.html(f'<p class="ep-say">{_said(found[block], block)}</p>')
-    st.plotly_chart(
-        _verdicts(found, block), key="learn_verdicts", config=charts.CONFIG,
+    chart.draw(
+        st,
+        _verdicts(found, block),
+        key="learn_verdicts",
         alt="For each block: FID of sets that dropped it over sets that kept it, with intervals",
-    )  # fmt: skip
+    )
     st.html(f'<p class="ep-note">{_how(content)}</p>')
 
 
@@ -141,8 +141,12 @@ def _foretell() -> None:
     content = _choose()
     metric = f"FID ({content['config'].get('protocol', {}).get('features', Protocol.features)})"
     said = arena_reading.sentences(content, metric=metric)
-    st.plotly_chart(_foresight(content), key="learn_foresight", config=charts.CONFIG,
-                    alt="Rank correlation of each criterion's scores with the outcome, with intervals")  # fmt: skip
+    chart.draw(
+        st,
+        _foresight(content),
+        key="learn_foresight",
+        alt="Rank correlation of each criterion's scores with the outcome, with intervals",
+    )
     st.html(f'<p class="ep-say">{said[-1]}</p>')
     st.html(
         f'<p class="ep-note">Spearman’s rank correlation over {content["result"]["num_sets"]} sets between a '

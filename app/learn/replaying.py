@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from app import blocks, charts, jobs, pictures
+from app.learn import chart
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.pruning import vote_table
 from app.style import palette
@@ -77,8 +78,12 @@ def _scrub(replay: dict[str, Any]) -> None:
     now = train[at]
     st.html(_where(replay, now))
     left, right = st.columns(2, gap="large")
-    left.plotly_chart(_loss(replay, at), key="learn_loss", config=charts.CONFIG,
-                      alt="Training loss up to the chosen moment, with the intact model's band")  # fmt: skip
+    chart.draw(
+        left,
+        _loss(replay, at),
+        key="learn_loss",
+        alt="Training loss up to the chosen moment, with the intact model's band",
+    )
     with right:
         st.html(f'<p class="ep-question">What does it draw by now?</p>{_samples(replay, now)}')
     st.html(_origin(replay))
@@ -176,7 +181,7 @@ def _cost() -> None:
     if figure is None:
         st.html('<div class="ep-empty"><b>Not measured</b>The stages of this run were not evaluated.</div>')
         return
-    st.plotly_chart(figure, key="learn_stages", config=charts.CONFIG, alt="FID of each stage over the blocks kept")
+    chart.draw(st, figure, key="learn_stages", alt="FID of each stage over the blocks kept")
     st.html(note)
 
 
@@ -218,6 +223,21 @@ def _default() -> dict[str, Any]:
     if file is None:
         raise AssetError("no recorded run is there in assets/replays; get it again")
     return _recorded(file, file.stat().st_mtime_ns)
+
+
+def _without_cost() -> str:
+    """Of the recorded run, recounted."""
+    told = []
+    for stage in _default()["stages"]:
+        record = stage.get("decision") or {}
+        if len(record.get("candidates") or []) > 1:
+            again = vote.recount(record, {**record["weights"], "cost": 0.0})
+            went, would = (r["candidates"][r["chosen"]]["num_dropped"] for r in (record, again))
+            told.append(f"in stage {stage['number']} {would} would go instead of {went}")
+    return (
+        "Nobody wants fewer multiplications any more; only the two estimates of how well the rest will learn decide. In "
+        f"the recorded run: {'; '.join(told)}. Where none goes, the vote has said “not now”: that is how it decides when."
+    )
 
 
 def _still_watch() -> Still:
@@ -281,9 +301,7 @@ LESSON = Lesson(
             still=_still_vote,
             question=Question(
                 text="Set cost to 0. What does the vote tend to do, and why?",
-                answer="Nobody wants fewer multiplications any more, so only the two estimates of how well the rest "
-                "will learn decide; often that means dropping fewer, or none: “not now”. That is how a vote decides "
-                "when.",
+                answer=_without_cost,
             ),
             formula=Formula(
                 latex=r"k^*=\arg\min_k\; 1\cdot r_{\text{MACs}}(k)+\tfrac12\, r_{\kappa}(k)+\tfrac12\, "

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 
 from engine.arena.config import ArenaConfig
-from engine.cli import demo, evaluating, importance, models, runs
+from engine.cli import demo, evaluating, importance, keeping, models, runs
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.timing import PRECISIONS, Timing
 from engine.importance.config import (
@@ -138,6 +138,17 @@ def make_parser() -> argparse.ArgumentParser:
     sub = add("run", runs.run_command, "do the work of a run folder, or go on with it", "run")
     _cluster(sub, trains=True)
     sub.add_argument("--learning-rate", type=float, help="from now on, where a pruning run goes on")
+    sub = add("runs", keeping.runs_command, "the runs there are, and the bin of those deleted")
+    _output(sub)
+    sub.add_argument("--bin", action="store_true", help="those in the bin, with their sizes")
+    sub.add_argument("--delete", metavar="RUN", help="move a run to the bin")
+    sub.add_argument("--restore", metavar="RUN", help="move a run out of the bin")
+    sub.add_argument("--empty-bin", action="store_true", help="delete for good what is in the bin; needs --yes")
+    sub.add_argument("--yes", action="store_true", help="yes, for good")
+    sub = add("pack", keeping.pack_command, "a run as one file, to keep or to send", "run")
+    sub.add_argument("--out", help="default: <run>.zip")
+    sub = add("unpack", keeping.unpack_command, "take in a run that was packed; it is looked through first")
+    sub.add_argument("archive", help="file that was made by: engine pack RUN")
     sub = add("worker", runs.worker_command, "serve the queue of a workspace")
     _cluster(sub, trains=True, connects=False)
     sub.add_argument("--idle-exit", type=float, help="seconds without a request after which the worker ends")

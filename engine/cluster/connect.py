@@ -5,15 +5,17 @@ One of our own listens on 127.0.0.1 only and asks for a token that no other proc
 """
 
 import hashlib
+import io
 import os
 import re
 import secrets
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from engine.cluster.executor import using
 from engine.errors import ClusterError, InputError
@@ -28,9 +30,11 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):(\d{1,5})")
 
 
 @contextmanager
-def cluster(address: str, *, device: str = "cpu", train_workers: int = 1) -> Iterator["RayCluster"]:
+def cluster(
+    address: str, *, device: str = "cpu", train_workers: int = 1, num_cpus: int | None = None
+) -> Iterator["RayCluster"]:
     """Work that shards itself goes to the cluster within the ``with``. ``address``: host:port of its head node, or
-    "auto": that of $RAY_ADDRESS, else a Ray of our own with all cores of this machine.
+    "auto": that of $RAY_ADDRESS, else a Ray of our own with all cores of this machine, or ``num_cpus`` of them.
 
     Raises InputError where Ray isn't installed or the address is none, ClusterError where there is no cluster at it or
     it isn't fit for the work.
@@ -46,11 +50,11 @@ def cluster(address: str, *, device: str = "cpu", train_workers: int = 1) -> Ite
 
     from engine.cluster.ray_cluster import RayCluster
 
-    _init(ray, address)
+    _init(ray, address, num_cpus)
     try:
         found = RayCluster(gpus=device.startswith("cuda"), train_workers=train_workers)
         _check_fit(ray, found, train_workers=train_workers, ours=address == "local")
-        with using(found):
+        with using(found), redirect_stdout(_Stdout(sys.stdout)):
             yield found
     finally:
         ray.shutdown()
@@ -93,7 +97,6 @@ def _prepare(address: str) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")  # a port of something else: not ten minutes
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # its warnings would stand beside our one line
     host = address.rpartition(":")[0]
     if address == "local" or host in ("127.0.0.1", "localhost", "[::1]"):
         # Ray's word for "stay on loopback": without it, 127.0.0.1 is replaced by an address that others can reach
@@ -103,16 +106,46 @@ def _prepare(address: str) -> None:
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # Ray reads it once in a process's life
 
 
-def _init(ray: Any, address: str) -> None:
+def _init(ray: Any, address: str, num_cpus: int | None) -> None:
     settings: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
     settings["runtime_env"] = {"env_vars": {"PYTHONPATH": str(_REPOSITORY), "OMP_NUM_THREADS": "1"}}
     if address == "local":
-        settings["_node_ip_address"] = "127.0.0.1"
+        settings |= {"_node_ip_address": "127.0.0.1", "num_cpus": num_cpus}
     try:
-        ray.init(address=address, **settings)
+        with _without_stderr():
+            ray.init(address=address, **settings)
     except Exception as error:  # Ray raises plain ConnectionError, RuntimeError and its own
         ray.shutdown()
         raise ClusterError(_why_not(error, address)) from error
+
+
+class _Stdout(io.TextIOBase):
+    """``stdout`` without what Ray's own threads print into it (pages about a lost node, in the middle of a result)."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+
+    def write(self, text: str) -> int:
+        if threading.current_thread().name.startswith("ray_"):
+            return len(text)
+        return self._stdout.write(text)
+
+    def flush(self) -> None:
+        self._stdout.flush()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Ray's own programs write warnings there, which say less than the exception and would stand beside our line."""
+    sys.stderr.flush()
+    before, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nothing)
 
 
 def _why_not(error: Exception, address: str) -> str:

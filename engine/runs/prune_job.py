@@ -40,7 +40,7 @@ from engine.runs.train_state import (
     write_checkpoint,
     write_train_state,
 )
-from engine.runs.workspace import Workspace, write_json, writing
+from engine.runs.workspace import Workspace, replacing, write_json
 from engine.training.finetune import Trainer, TrainStep
 
 _EVENT_EVERY_STEPS = 5
@@ -170,6 +170,7 @@ class _PruneJob:
             self._preview(event)
         pausing = self._pausing
         if step.step < num_steps and (pausing or self._checkpoint_due(event.trainer)):
+            self.run.sync_events()  # the steps before a checkpoint aren't repeated: nor are their events
             write_checkpoint(self.run.path, self._checkpoint(event, state=event.trainer.state_dict()))
             self.saved, self.saved_step = time.monotonic(), step.step
         if pausing:
@@ -205,8 +206,8 @@ class _PruneJob:
         seeds = self.plan.protocol.seed + np.arange(_PREVIEW_IMAGES)
         drawn = draw(model, labels=labels, seeds=seeds, protocol=self.plan.protocol)
         name = f"stage{self.number}-step{event.progress.step:06d}.png"
-        with writing(self.run.progress_folder / name):
-            Image.fromarray(np.concatenate(list(drawn.images), axis=1)).save(self.run.progress_folder / name)
+        with replacing(self.run.progress_folder / name) as temporary:
+            Image.fromarray(np.concatenate(list(drawn.images), axis=1)).save(temporary, format="PNG")
         self.run.append("samples", stage=self.number, step=event.progress.step, picture=f"progress/{name}")
 
     def _checkpoint(self, event: Trained | Decided, *, state: dict) -> Checkpoint:
@@ -240,6 +241,7 @@ class _PruneJob:
             train=train,
         )
         info |= {"kept_blocks": list(event.model.kept_blocks), "depth": event.model.config.depth}
+        self.run.sync_events()
         with self.run.new_stage(self.number) as folder:
             write_stage_json(folder, info)
             save_model(event.model, folder)

@@ -62,5 +62,8 @@ def _adapted(run: Run, model: Model) -> Model | None:
 
 
 def _stage_model(folder: Path, model: Model) -> Model:
+    """``model`` with the network of a stage: what else is known of it (its source, its licence, what was assumed) is
+    the loaded model's, as in a run that never stopped."""
     stage = load_model(folder, device=model.device)
-    return Model(**{**vars(stage), "ref": model.ref})
+    of_stage = ("network", "class_names", "content_hash", "trained_on", "kept_blocks", "labels_trained")
+    return replace(model, **{name: getattr(stage, name) for name in of_stage})

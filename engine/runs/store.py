@@ -125,6 +125,13 @@ class Run:
             finally:
                 os.close(descriptor)
 
+    def sync_events(self) -> None:
+        """Makes those so far survive a power cut."""
+        file = self.path / "events.jsonl"
+        with writing(file):
+            if file.exists():
+                sync_folder(file)  # a file's content: the same call
+
     def events(self, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         """Events from byte ``offset`` on, and the offset to ask from next time. An unfinished last line is left
         for then; a finished line that makes no sense (its writer was killed) is skipped."""

@@ -412,6 +412,19 @@ def test_the_failing_class_is_shown_first(open_page, empty):
     assert f"Of class {worst} it is" in words(at)
 
 
+def test_the_block_of_lesson_6_is_the_one_that_a_reading_of_lesson_4_calls_least_needed(empty):
+    ranks = readings._ranks(readings._first())
+    assert [1] in [[values[block] for block in fidelity._kept().about["cut"]] for values in ranks.values()]
+
+
+def test_marks_of_terms_stand_only_where_they_are_read():
+    for lesson in LESSONS:
+        for screen in lesson.screens:
+            plain = [screen.title, screen.formula.source if screen.formula else ""]
+            plain += [screen.question.text, *screen.question.options]
+            assert not any("[[" in text for text in plain)
+
+
 # --- handout ---
 
 

@@ -180,7 +180,7 @@ def steps_per_second(run: Run, seconds: float) -> float:
 
 
 def rate_between(run: Run, begin: float, end: float) -> float:
-    """From the first event after ``begin`` to the first after ``end``, for which it waits: they come every few steps."""
+    """From the first event after ``begin`` to the first after ``end``, which it waits for; they are few."""
 
     def after(moment: float) -> dict | None:
         trained = (event for event in run.events()[0] if event["event"] == "train" and event["time"] >= moment)

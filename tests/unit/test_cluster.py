@@ -136,7 +136,7 @@ def two():
     if find_spec("ray") is None and os.environ.get("ENTPRUNER_REQUIRE_RAY") != "1":
         pytest.skip("Ray isn't installed: pip install -r requirements-cluster.txt")
     before = dict(os.environ)
-    with cluster("auto", train_workers=2) as found:
+    with cluster("auto", train_workers=2, num_cpus=2) as found:
         yield found
     os.environ.clear()
     os.environ.update(before)

@@ -239,7 +239,7 @@ HOSTILE = {
     "JSON that is none": (archive({"ced.json": b"{"}), "ced.json is no JSON"),
     "JSON without end": (archive({"ced.json": b"[" * 100_000}), "ced.json is no JSON"),
     "list for an object": (archive({"arena.json": b"[]"}), "holds a list"),
-    "NaN": (archive({**stage(), "stages/0/metrics.json": b'{"fidelity": {"FID": {"value": NaN}}}'}), "lacks 'protocol'"),
+    "NaN": (archive({"status.json": {**STATUS, "progress": float("nan")}}), "progress is nan; expected a number"),
     "wrong stage": (archive(stage(stage=3)), "says that it is stage 3"),
     "blocks of text": (archive(stage(kept_blocks=["<script>"])), "kept_blocks[0] is '<script>'"),
     "true as a number": (archive(stage(depth=True)), "depth is True; expected a whole number"),
@@ -304,7 +304,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
     content = packed(add_ced(workspace))
     usage = type("Usage", (), {"free": 2**20})
     monkeypatch.setattr("engine.runs.unpack.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(WorkspaceError, match="no space left for .*runs: it needs"):
+    with pytest.raises(WorkspaceError, match=r"no space left for .*runs: it needs"):
         unpack_run(elsewhere, io.BytesIO(content))
     assert is_untouched(elsewhere)
 

@@ -115,15 +115,14 @@ def test_a_dead_worker_is_replaced(started, tmp_path):
 def test_the_page_gives_way_to_the_worker_and_starts_none_of_its_own(started, port, tmp_path):
     assert wait_until(lambda: worker_of(tmp_path) is not None)
     asyncio.run(look(port))
-    page, worker = (
-        next(pid for pid in processes_of(tmp_path) if word in Path(f"/proc/{pid}/cmdline").read_bytes())
-        for word in (b"streamlit", b"engine\0worker")
-    )
-    assert os.getpriority(os.PRIO_PROCESS, page) == min(19, os.getpriority(os.PRIO_PROCESS, worker) + 5)
-    started_here = [
-        pid for pid in processes_of(tmp_path) if b"engine\0worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    ]
-    assert started_here == [worker]
+    by_word = {word: [] for word in (b"streamlit", b"engine\0worker")}
+    for pid in processes_of(tmp_path):
+        for word, pids in by_word.items():
+            if word in Path(f"/proc/{pid}/cmdline").read_bytes():
+                pids.append(pid)
+    (page,), (worker,) = by_word.values()
+    niceness = {pid: os.getpriority(os.PRIO_PROCESS, pid) for pid in (page, worker)}
+    assert niceness[page] == min(19, niceness[worker] + 5)
     assert Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1] == str(started.pid)
 
 
