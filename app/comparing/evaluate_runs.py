@@ -106,7 +106,7 @@ def _watch(run_ids: list[str], was_under_way: bool) -> None:
         if not state:
             continue
         run = jobs.open_run(jobs.workspace(), run_id)
-        st.markdown(f"**{run.title}** · `{run_id}`")
+        st.markdown(f"{run.title} · `{run_id}` · {state}")
         if state in jobs.WAITING_STATES:
             measuring.progress_of(run)
         elif state in jobs.RESUMABLE_STATES:

@@ -50,8 +50,8 @@ def _kept(one: Picked) -> Kept | None:
     with shown_as_one_line():
         found = kept_by(one)
         if found is None or not found.seeds:
-            st.info(f"{sentence(one.label)} kept no pictures. Measure it to draw some, below or with: python -m engine evaluate "
-                    f"{one.ref} {one.stage.info.get('data')}")  # fmt: skip
+            st.info(f"{sentence(one.label)} kept no pictures. Measure it to draw some, below or with: python -m engine "
+                    f"evaluate {one.ref} {one.stage.info.get('data')}")  # fmt: skip
     return found if found and found.seeds else None
 
 

@@ -237,8 +237,8 @@ LESSON = Lesson(
                 text="A block is left out and ΔH is 0. Is the block useless?",
                 options=("Yes", "Not for certain"),
                 right=1,
-                answer="Any change that keeps the [[variance]] has ΔH 0. Lessons 4 and 6 show a block that one reading calls "
-                "least needed, while without it a whole [[class]] fails.",
+                answer="Any change that keeps the [[variance]] has ΔH 0. Lessons 4 and 6 show a block that one "
+                "reading calls least needed, while without it a whole [[class]] fails.",
             ),
             formula=Formula(
                 latex=r"H_{\text{true}}=-\int p(x)\log p(x)\,dx\;\le\;\tfrac12\log(2\pi e\,\sigma^2)",

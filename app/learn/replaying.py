@@ -235,8 +235,10 @@ def _without_cost() -> str:
             went, would = (r["candidates"][r["chosen"]]["num_dropped"] for r in (record, again))
             told.append(f"in stage {stage['number']} {would} would go instead of {went}")
     return (
-        "Nobody wants fewer multiplications any more; only the two estimates of how well the rest will learn decide. In "
-        f"the recorded run: {'; '.join(told)}. Where none goes, the vote has said “not now”: that is how it decides when."
+        "Nobody wants fewer multiplications any more; only the two estimates of how well the rest will learn decide. "
+        "In "
+        f"the recorded run: {'; '.join(told)}. Where none goes, the vote has said “not now”: that is how it decides "
+        "when."
     )
 
 

@@ -212,7 +212,7 @@ def _stopped(name: str, received: int, reason: str) -> str:
 
 
 def _by_hand(name: str) -> str:
-    return f"give a path to {PUBLISHED[name].file}: --features-weights PATH, or {WEIGHTS_VARIABLE}=PATH"
+    return f"give a path to {PUBLISHED[name].file}: in the form, --features-weights PATH, or {WEIGHTS_VARIABLE}=PATH"
 
 
 def _given(name: str, path: Path) -> Path:

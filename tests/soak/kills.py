@@ -245,6 +245,7 @@ def soak(
     """Kills until there were ``kills``; what was lost is in the lines of the score."""
     soak = Soak(make_world(root), seed=seed, say=say)
     weights = [_WEIGHTS[VICTIMS.index(victim)] for victim in victims]
+    told = 0
     try:
         soak.reference(kinds)
         if "sample" in victims:
@@ -258,6 +259,9 @@ def soak(
                 soak.disturb_sampling(kills=num)
             else:
                 soak.disturb(kind, victim, kills=num)
+            for line in soak.score.lines[told:]:
+                say(line)
+            told = len(soak.score.lines)
             say(f"{soak.score.num_kills} of {kills} kills, {sum(soak.score.ended.values())} runs to their end, "
                 f"{len(soak.score.lines)} losses")  # fmt: skip
     finally:

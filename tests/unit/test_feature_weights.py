@@ -17,12 +17,16 @@ from torch_fidelity.feature_extractor_clip import CLIPVisual
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 from engine.cli import main
-from engine.errors import AssetError, InputError, WorkspaceError
+from engine.errors import AssetError, Cancelled, InputError, WorkspaceError
 from engine.evaluation import weights
 from engine.evaluation.dinov2 import DinoV2
 from engine.evaluation.features import FEATURES, extract, extract_all, load_features
 from engine.evaluation.fidelity import evaluate_fidelity
 from engine.evaluation.weights import PUBLISHED, check_weights, fetch_weights, find_weights, keep_weights, weights_file
+from engine.models.checkpoints import save_model
+from engine.runs.jobs import execute_run
+from engine.runs.store import create_run
+from engine.runs.workspace import open_workspace
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 
@@ -372,3 +376,73 @@ def test_clip_measures_through_torch_fidelity(tmp_path, publish, digits):
     keep_weights("clip", tmp_path / file, workspace=tmp_path)
     found = extract(load_features("clip", workspace=tmp_path), digits.images[:4])
     assert found.shape == (4, 32) and np.isfinite(found).all() and found.std(axis=0).max() > 0
+
+
+def _run(workspace, tmp_path, make_model, *, kind: str = "evaluate", **params):
+    (tmp_path / "tiny").mkdir(exist_ok=True)
+    save_model(make_model(), tmp_path / "tiny")
+    protocol = {"num_images": 8, "num_steps": 2, "features": "inception"}
+    asked = {"model": str(tmp_path / "tiny"), "data": "digits", "protocol": protocol} | params
+    return create_run(workspace, kind=kind, title="t", params=asked)
+
+
+@pytest.mark.parametrize(("kind", "more"), [("evaluate", {}), ("prune", {"drop": [1]})])
+def test_a_run_downloads_first_telling_how_far_it_is_and_goes_on_where_it_was_cut(
+    tmp_path, server, publish, monkeypatch, make_model, kind, more
+):
+    monkeypatch.setattr(weights, "_PIECE", 100_000)
+    publish(CONTENT, url=server.url)
+    workspace = open_workspace(tmp_path / "workspace")
+    run = _run(workspace, tmp_path, make_model, kind=kind, **more)
+    server.after, told = 150_000, []
+    with pytest.raises(AssetError, match="ask again and it goes on"):
+        list(execute_run(run, workspace))
+    status = run.status()
+    assert (status.state, status.phase) == ("failed", "downloading") and "\n" not in status.error
+    assert status.message == status.error and run.stages() == []
+    server.after = None
+    with pytest.raises(AssetError, match="can't be made of it"):  # the content is that of no network
+        for progress in execute_run(run, workspace):
+            told.append((progress.phase, progress.message, progress.done))
+    downloading = [step for step in told if step[0] == "downloading"]
+    assert len(downloading) >= 2 and all(done == 0 for *_, done in downloading)
+    assert downloading[-1][1].endswith(": 0 of 0 MB") and server.ranges == [None, "bytes=150000-"]
+
+
+def test_a_run_that_is_cancelled_while_it_downloads_keeps_the_part(tmp_path, server, publish, monkeypatch, make_model):
+    monkeypatch.setattr(weights, "_PIECE", 100_000)
+    file = publish(CONTENT, url=server.url)
+    workspace = open_workspace(tmp_path / "workspace")
+    run = _run(workspace, tmp_path, make_model)
+    work = execute_run(run, workspace)
+    assert next(work).phase == "downloading"
+    run.request_cancel()
+    with pytest.raises(Cancelled):
+        next(work)
+    assert run.status().state == "cancelled"
+    part = workspace.root / "hub" / "features" / f".{file}.part"
+    assert 0 < part.stat().st_size < len(CONTENT)
+
+
+def test_a_run_takes_a_path_and_refuses_what_isnt_published(tmp_path, publish, make_model):
+    file = publish(CONTENT)
+    workspace = open_workspace(tmp_path / "workspace")
+    (tmp_path / "given.pth").write_bytes(CONTENT[:1000])
+    run = _run(workspace, tmp_path, make_model, features_weights=str(tmp_path / "given.pth"))
+    with pytest.raises(AssetError, match="1,000 bytes of 300,000"):
+        list(execute_run(run, workspace))
+    (tmp_path / "given.pth").write_bytes(CONTENT)
+    with pytest.raises(AssetError, match="can't be made of it"):
+        list(execute_run(run, workspace))
+    assert (workspace.root / "hub" / "features" / file).read_bytes() == CONTENT
+
+
+def test_a_run_without_a_network_fails_with_one_line_that_says_how_to_give_a_path(tmp_path, publish, make_model):
+    publish(CONTENT)
+    workspace = open_workspace(tmp_path / "workspace")
+    run = _run(workspace, tmp_path, make_model)
+    with pytest.raises(AssetError, match="can't be reached"):
+        list(execute_run(run, workspace))
+    error = run.status().error
+    assert error.startswith("inception needs weights-inception") and "\n" not in error
+    assert "connect, or give a path to" in error and "in the form" in error

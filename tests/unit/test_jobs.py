@@ -6,12 +6,15 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from engine.errors import Cancelled, InputError, Paused, TrainingDiverged
+from engine.evaluation import sampling
+from engine.evaluation.kept_samples import num_kept
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model, save_model
 from engine.pruning import progressive
@@ -363,3 +366,98 @@ def test_what_cannot_be_done_fails_with_one_line_and_no_stage(workspace, tiny, c
     assert line in status.error
     assert "\n" not in status.error
     assert run.stages() == []
+
+
+def evaluate_run(workspace, tiny, **changes):
+    params = {"model": tiny, "data": "digits", "protocol": {**PROTOCOL, "num_images": 64}} | changes
+    return create_run(workspace, kind="evaluate", title="tiny", params=params)
+
+
+def stopped_half_way(run, workspace):
+    """Cancelled once half of the images are drawn; how many are kept."""
+    with pytest.raises(Cancelled):
+        for progress in execute_run(run, workspace):
+            if progress.phase == "evaluating" and progress.done >= progress.total / 2:
+                run.request_cancel()
+    assert run.status().state == "cancelled" and run.stages() == []
+    return num_kept(run.progress_folder / "samples.npz.partial")
+
+
+def test_an_evaluation_cancelled_half_way_keeps_what_was_drawn_and_uses_it(workspace, tiny, monkeypatch):
+    run = evaluate_run(workspace, tiny)
+    kept = stopped_half_way(run, workspace)
+    assert 32 <= kept < 64
+    drawn = []
+
+    def counting(model, *, labels, seeds, protocol):
+        drawn.extend(seeds)
+        return draw(model, labels=labels, seeds=seeds, protocol=protocol)
+
+    draw = sampling.draw
+    monkeypatch.setattr(sampling, "draw", counting)
+    list(execute_run(run, workspace))
+    assert drawn == list(range(kept, 64))
+    whole = evaluate_run(workspace, tiny)
+    list(execute_run(whole, workspace))
+    for one, other in zip(run.stage(0).samples(), whole.stage(0).samples(), strict=True):
+        assert np.array_equal(one, other)
+    assert run.stage(0).metrics()["fidelity"] == whole.stage(0).metrics()["fidelity"]
+    assert not list(run.progress_folder.glob("samples*"))
+
+
+def test_what_another_model_of_that_name_had_drawn_is_not_used(workspace, tiny, make_model):
+    run = evaluate_run(workspace, tiny)
+    assert stopped_half_way(run, workspace) >= 32
+    save_model(make_model(seed=1), Path(tiny))
+    list(execute_run(run, workspace))
+    whole = evaluate_run(workspace, tiny)
+    list(execute_run(whole, workspace))
+    assert np.array_equal(run.stage(0).samples()[0], whole.stage(0).samples()[0])
+
+
+def test_kept_images_that_are_damaged_are_drawn_again(workspace, tiny):
+    run = evaluate_run(workspace, tiny)
+    stopped_half_way(run, workspace)
+    (run.progress_folder / "samples.npz.partial" / "request.json").write_bytes(b"{")
+    list(execute_run(run, workspace))
+    assert len(run.stage(0).samples()[0]) == 64
+
+
+def test_an_evaluation_is_timed_as_asked_and_in_turns_with_its_baseline(workspace, tiny, make_model, tmp_path):
+    model = make_model()
+    (tmp_path / "half").mkdir()
+    half = model.with_network(model.network.with_blocks([0, 2]), change="half", kept=[0, 2])
+    save_model(half, tmp_path / "half")
+    timing = {"batch_size": 3, "precision": "bf16"}
+    run = evaluate_run(workspace, str(tmp_path / "half"), baseline=tiny, timing=timing)
+    list(execute_run(run, workspace))
+    metrics = run.stage(0).metrics()
+    after, before = metrics["efficiency"], metrics["efficiency_of_intact"]
+    assert {(part["batch_size"], part["precision"], part["device"]) for part in (after, before)} == {(3, "bf16", "cpu")}
+    assert after["macs"] < before["macs"] and after["file_bytes"] < before["file_bytes"]
+    assert after["peak_memory_bytes"] < before["peak_memory_bytes"]
+    assert before["sampling"]["speedup"] == 1
+    assert after["sampling"]["speedup_low"] <= after["sampling"]["speedup"] <= after["sampling"]["speedup_high"]
+    assert metrics["protocol"]["precision"] == "fp32"  # of the images
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"timing": {"batch_size": 0}}, "a batch of 0 images"),
+        ({"timing": {"precision": "fp8"}}, "fp32 or bf16"),
+        ({"timing": {"batch": 1}}, "no setting 'batch'"),
+        ({"baseline": "nobody"}, "nobody"),
+        ({"baseline": "demo-dit"}, "take a baseline of the same process"),
+        ({"protocol": {"num_images": -3}}, "-3 images"),
+        ({"protocol": {"num_images": 7}}, "at least 8"),
+        ({"protocol": {"features": "vgg"}}, "'vgg' are unknown"),
+        ({"features_weights": "/nowhere"}, "need no weights"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_fails_with_one_line_before_anything_is_drawn(workspace, tiny, changes, line):
+    run = evaluate_run(workspace, tiny, **changes)
+    with pytest.raises(InputError, match=line):
+        list(execute_run(run, workspace))
+    assert line in run.status().error and "\n" not in run.status().error
+    assert run.stages() == [] and not list(run.path.glob("progress/samples*"))
