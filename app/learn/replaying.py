@@ -236,9 +236,8 @@ def _without_cost() -> str:
             told.append(f"in stage {stage['number']} {would} would go instead of {went}")
     return (
         "Nobody wants fewer multiplications any more; only the two estimates of how well the rest will learn decide. "
-        "In "
-        f"the recorded run: {'; '.join(told)}. Where none goes, the vote has said “not now”: that is how it decides "
-        "when."
+        f"In the recorded run: {'; '.join(told)}. Where none goes, the vote has said “not now”: that is how it "
+        "decides when."
     )
 
 
