@@ -11,8 +11,9 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ def main() -> int:
             begun = time.perf_counter()
             with cluster("auto", num_cpus=num_slots):
                 started = time.perf_counter() - begun
-                first = timed(lambda: list(in_order(nothing, range(num_slots), shared=(model, data))))[0]
-                each = timed(lambda: list(in_order(nothing, range(200), shared=None)))[0] / 200
+                first = timed(partial(all_of, range(num_slots), (model, data)))[0]
+                each = timed(partial(all_of, range(200), None))[0] / 200
                 print(
                     f"  Ray of {num_slots}: starts in {started:.1f} s, its processes have torch and the model after "
                     f"{first:.1f} s more; then {1000 * each:.1f} ms a piece"
@@ -79,6 +80,10 @@ def main() -> int:
 
 def nothing(shared: Any, item: int) -> Iterator[int]:
     yield item
+
+
+def all_of(items: Sequence[int], shared: Any) -> list[int]:
+    return list(in_order(nothing, items, shared=shared))
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:

@@ -1,15 +1,17 @@
 """How fast pictures are drawn, end to end: noise in, pictures out, decoding included. Three parts, all by default:
 
-half        a model of half the depth against the whole one. The bound is the ratio of multiply-adds of one forward.
+half        a model of half the depth against the whole one. The bound is the ratio of depths; beside it that of the
+            multiply-adds of one forward, and what a picture takes outside the blocks, which no pruning makes faster.
 diffusers   this product against diffusers' DiTPipeline: the same weights (exported and opened there), noise, steps,
             guidance and precision.
 ways        other ways of drawing against the usual one: all in one batch instead of groups of a fixed size, bfloat16,
             compiled blocks, the conditioning worked out once for each (timestep, class).
 
 What is compared takes turns (A, B, A, B, …), so that a busy machine slows both alike; the ratio of each turn is taken,
-and their median is the speed-up. Beside it: the largest difference of the pictures in grey levels (of 255).
+and their median is the speed-up, by the clock and by the processor's time, which other programs disturb less. Beside it:
+the largest difference of the pictures in grey levels (of 255).
 
-    python bench/sampling.py [--part ways] [--model demo-sit-digits] [--images 24] [--num-steps 20] [--turns 5]
+    python bench/sampling.py [--part ways] [--model demo-sit-digits] [--images 24] [--num-steps 20] [--turns 9]
 """
 
 import argparse
@@ -17,7 +19,6 @@ import contextlib
 import copy
 import os
 import re
-import statistics
 import sys
 import tempfile
 import time
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--num-steps", type=int, default=20)
     parser.add_argument("--cfg-scale", type=float, default=2.0)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=9)
     args = parser.parse_args()
     parts = args.part or PARTS
     logging.set_verbosity_error()
@@ -68,14 +69,21 @@ def main() -> None:
 def half_the_depth(intact: Model, protocol: Protocol, turns: int) -> None:
     depth = intact.config.depth
     pruned = keep_blocks(intact, list(range(0, depth, 2)))
-    bound = count_macs(intact.network) / count_macs(pruned.network)
+    bound, macs = depth / pruned.config.depth, count_macs(intact.network) / count_macs(pruned.network)
     before, after = compare_sampling([intact, pruned], protocol, batch_size=protocol.num_images, turns=turns)
     print(
         f"{intact.ref}: {depth} -> {pruned.config.depth} blocks, {protocol.label()}\n"
         f"  {before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s, "
         f"{after.speedup:.2f}x faster end to end ({after.speedup_low:.2f} ... {after.speedup_high:.2f} over {turns} "
-        f"turns), bound {bound:.2f}x by multiply-adds: {100 * after.speedup / bound:.0f} % of it"
+        f"turns); bound {bound:.2f}x by depth: {100 * after.speedup / bound:.0f} % of it; {macs:.2f}x by multiply-adds\n"
+        f"  outside the blocks: {100 * outside_the_blocks(before.seconds, after.seconds, bound):.0f} % of the "
+        "intact model's time, which no pruning makes faster"
     )
+
+
+def outside_the_blocks(whole: float, pruned: float, bound: float) -> float:
+    """Share of a picture's time: whole = blocks + rest, pruned = blocks / bound + rest."""
+    return 1 - (whole - pruned) / (1 - 1 / bound) / whole
 
 
 def against_diffusers(model: Model, protocol: Protocol, turns: int) -> None:
@@ -181,20 +189,27 @@ def labels_and_seeds(model: Model, protocol: Protocol) -> tuple[np.ndarray, np.n
 def compare(name: str, usual: Callable[[], Images], other: Callable[[], Images], turns: int) -> None:
     before, after = usual(), other()  # warm, too
     difference = np.abs(before.astype(int) - after.astype(int))
-    pairs = [(seconds_of(usual), seconds_of(other)) for _ in range(turns)]
-    ratios = sorted(a / b for a, b in pairs)
-    first, second = (len(before) / statistics.median(column) for column in zip(*pairs, strict=True))
+    pairs = np.array([(seconds_of(usual), seconds_of(other)) for _ in range(turns)])  # (turns, 2, clock and processor)
+    clock, processor = (np.sort(pairs[:, 0, k] / pairs[:, 1, k]) for k in range(2))
+    first, second = (len(before) / np.median(pairs[:, k, 0]) for k in range(2))
     print(
-        f"  {name}: {first:.1f} -> {second:.1f} images/s, {statistics.median(ratios):.2f}x faster ({ratios[0]:.2f} ... "
-        f"{ratios[-1]:.2f}); pictures differ by at most {difference.max()} grey levels, "
+        f"  {name}: {first:.1f} -> {second:.1f} images/s, {spread(clock)} faster by the clock, {spread(processor)} by the "
+        f"processor's time; pictures differ by at most {difference.max()} grey levels, "
         f"{100 * (difference > 0).mean():.2g} % of the values at all"
     )
 
 
-def seconds_of(work: Callable[[], Images]) -> float:
-    started = time.perf_counter()
+def spread(ratios: np.ndarray) -> str:
+    """Median, and the middle half of the turns."""
+    low, median, high = np.percentile(ratios, (25, 50, 75))
+    return f"{median:.2f}x ({low:.2f} ... {high:.2f})"
+
+
+def seconds_of(work: Callable[[], Images]) -> tuple[float, float]:
+    """By the clock and by the processor, all threads together."""
+    begun, processor = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.perf_counter() - begun, time.process_time() - processor
 
 
 if __name__ == "__main__":

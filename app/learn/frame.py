@@ -67,17 +67,16 @@ def _below(screen: Screen, key: str) -> None:
 
 
 def _steps(lesson: Lesson, number: int, place: int, presenting: bool) -> None:
-    before, after = _neighbour(number, place, -1), _neighbour(number, place, 1)
+    first, last = _neighbour(number, place, -1) is None, _neighbour(number, place, 1) is None
     with st.container(horizontal=True, key="learn_steps"):
         st.button(
-            "Back", disabled=before is None, on_click=_go, args=before or (number, place), shortcut="Left",
-            help="The screen before this one. So do the left arrow key, Page Up, and B where a slider has the others.",
+            "Back", disabled=first, on_click=_step, args=(-1,), shortcut="Left",
+            help="The screen before this one. Keys: left arrow or Page Up; click beside a slider first.",
         )  # fmt: skip
         st.button(
-            "Next", type="primary", disabled=after is None, on_click=_go, args=after or (number, place),
-            shortcut="Right",
-            help="The next screen, and after the last one the next lesson. So do the right arrow key, Page Down, and N "
-            "where a slider has the others.",
+            "Next", type="primary", disabled=last, on_click=_step, args=(1,), shortcut="Right",
+            help="The next screen, and after the last one the next lesson. Keys: right arrow or Page Down; click "
+            "beside a slider first, which takes them.",
         )  # fmt: skip
         st.button(
             "Leave presenting" if presenting else "Present", on_click=_present, args=(not presenting,),
@@ -85,10 +84,9 @@ def _steps(lesson: Lesson, number: int, place: int, presenting: bool) -> None:
             help="Back to the page with its menu; the Escape key does the same." if presenting
             else "Large type and nothing else on the screen; arrow keys go on and back.",
         )  # fmt: skip
-    with st.container(key="learn_keys"):  # unseen: a button has but one key; presenters send Page Up and Page Down
-        for to, keys in ((before, ("PageUp", "B")), (after, ("PageDown", "N"))):
-            for key in keys if to is not None else ():
-                st.button(key, on_click=_go, args=to, shortcut=key, key=f"learn_{key}")
+    with st.container(key="learn_keys"):  # unseen: a button has but one key, and presenters send these two
+        st.button("PageUp", disabled=first, on_click=_step, args=(-1,), shortcut="PageUp", key="learn_up")
+        st.button("PageDown", disabled=last, on_click=_step, args=(1,), shortcut="PageDown", key="learn_down")
 
 
 def _neighbour(number: int, place: int, by: int) -> tuple[int, int] | None:
@@ -97,8 +95,12 @@ def _neighbour(number: int, place: int, by: int) -> tuple[int, int] | None:
     return every[index] if 0 <= index < len(every) else None
 
 
-def _go(number: int, place: int) -> None:
-    address.remember(lesson=number, screen=place)
+def _step(by: int) -> None:
+    """From where the address is now: a second key may come before the page of the first is drawn."""
+    number, place = (int(address.asked(name) or 1) for name in ("lesson", "screen"))
+    to = _neighbour(number, place, by)
+    if to is not None:
+        address.remember(lesson=to[0], screen=to[1])
 
 
 def _go_to_lesson() -> None:

@@ -38,7 +38,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
         beside = f"   noise floor {floor['value']:.4g}" if floor else ""
         lines.append(f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]{beside}")
     lines += efficiency_lines(metrics["efficiency"], metrics.get("efficiency_of_intact"))
-    lines += [f"note: {warning}" for warning in metrics["warnings"]]
+    lines += [f"note: {warning}" for warning in [*metrics["warnings"], *_left_out(metrics["per_class"])]]
     give(args, metrics, "\n".join([*lines, protocol_of(args).label()]))
 
 
@@ -62,6 +62,15 @@ def efficiency_lines(found: dict[str, Any], before: dict[str, Any] | None) -> li
         spread = f"{speed['speedup_low']:.2f} … {speed['speedup_high']:.2f}"
         lines.append(f"{speed['speedup']:.2f}× as fast as the baseline, noise to pictures ({spread} over the turns)")
     return lines + [f"note: {note}" for note in found["notes"]]
+
+
+def _left_out(per_class: dict[str, Any]) -> list[str]:
+    """Why classes lack numbers of their own, in one line for all."""
+    lines = [(name, own["left_out"]) for name, own in per_class.items() if own["left_out"]]
+    if not lines:
+        return []
+    name, reason = lines[0]
+    return [f"{len(lines)} of {len(per_class)} classes lack numbers of their own; class {name}: {reason}"]
 
 
 def _ask_if_long(args: argparse.Namespace, params: dict[str, Any]) -> None:

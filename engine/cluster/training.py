@@ -19,7 +19,6 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
-from engine.cluster.ray_cluster import one_line
 from engine.errors import ClusterError, EngineError, InputError, OutOfMemory
 from engine.training.finetune import Trainer, TrainStep
 
@@ -177,10 +176,10 @@ class _Fitting:
         """Raises what the workers raised, ClusterError where they were lost."""
         while not cluster.ready([reference]):
             if not self._thread.is_alive():
-                said = one_line(self._error) if self._error else "they ended too early"
                 raise ClusterError(
-                    f"the training's workers were lost ({said}); the last checkpoint is kept: go on from there"
-                )
+                    "a worker of the training was lost, or ran out of memory; the last checkpoint is kept: go on from "
+                    "there"
+                ) from self._error
         answer = cluster.result(reference)
         if isinstance(answer, EngineError):
             raise answer

@@ -22,7 +22,9 @@ _MOST_JSON = 64 * 2**20  # bytes; that of the largest arena is a hundredth of th
 _MOST_PIXELS = 2**26
 _PICTURE = re.compile(r"progress/[A-Za-z0-9][A-Za-z0-9_-]*\.png")
 #: what is made again by asking for it, holds other people's formats, or belongs to the moment
-LEFT_OUT = re.compile(r"(cancel|pause|export\.zip|export/.*|export\.json|(.*/)?\.[^/]*(/.*)?)")
+LEFT_OUT = re.compile(
+    r"cancel|pause|export\.zip|export/.*|export\.json|progress/samples[^/]*\.partial/.*|(.*/)?\.[^/]*(/.*)?"
+)
 
 
 def check_for(name: str) -> Callable[[Path], None] | None:

@@ -300,6 +300,7 @@ def main() -> int:
     parser.add_argument("--keep", help="folder to work in, kept afterwards (default: a temporary one)")
     args = parser.parse_args()
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # tidying up on the way
     with tempfile.TemporaryDirectory(prefix="entpruner-soak-") as temporary:
         root = Path(args.keep or temporary) / f"seed-{args.seed}"
         score = soak(root, kills=args.kills, seed=args.seed, say=lambda line: print(line, flush=True))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,6 +128,28 @@ def test_train_workers_need_a_cluster(capsys, monkeypatch):
     assert "needs a cluster; add --cluster" in capsys.readouterr().err
 
 
+def test_a_worker_passes_it_on_to_the_processes_of_its_runs(monkeypatch, tmp_path):
+    told = {}
+    for name in ("ENTPRUNER_CLUSTER", "ENTPRUNER_TRAIN_WORKERS"):
+        monkeypatch.setenv(name, "")  # so that both are put back
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(connect, "find_spec", lambda name: True)
+    monkeypatch.setattr("engine.runs.worker.run_worker", lambda *a, **k: told.update(os.environ))
+    assert cli.main(["worker", "--workspace", str(tmp_path), "--cluster", "auto", "--train-workers", "3"]) == 0
+    assert (told["ENTPRUNER_CLUSTER"], told["ENTPRUNER_TRAIN_WORKERS"]) == ("auto", "3")
+    asked = {}
+
+    @contextmanager
+    def connected(address, **settings):
+        asked.update(settings, address=address)
+        raise ClusterError("far enough")
+        yield
+
+    monkeypatch.setattr(connect, "cluster", connected)
+    assert cli.main(["run", str(tmp_path)]) == 2  # as the worker's child, with its environment
+    assert (asked["address"], asked["train_workers"]) == ("auto", 3)
+
+
 # From here on with Ray
 
 
@@ -223,11 +246,15 @@ def test_bouts_of_an_arena_are_the_same(two, alone, make_model, digits, tmp_path
         num_dropped=1,
         num_seeds=1,
         num_random=0,
-        entrants=("bi",),
+        entrants=("bi", "first"),
         finetune=FinetuneConfig(num_steps=3, batch_size=16),
         protocol=Protocol(num_images=40, num_steps=2),
     )
-    known = Known(scores=Scores(of={}, dropped={"one": (1,), "two": (2,)}))
+    known = Known(
+        scores=Scores(
+            of={"bi": [2.0, 1.0, 3.0, 4.0], "first": [0.0, 1.0, 2.0, 3.0]}, dropped={"bi": (1,), "first": (0,)}
+        )
+    )
     with alone():
         *_, wanted = run_arena(make_model(), digits, config, known=known, cache=tmp_path)
     *_, found = run_arena(make_model(), digits, config, known=known, cache=tmp_path)
