@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 import uuid
 from dataclasses import asdict, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.access import pace, rights
+from app.keeping.wait_words import wait_words
 from engine.data.bundled import bundled_data_names
 from engine.errors import EngineError
 from engine.importance.config import CedConfig
@@ -17,6 +19,7 @@ from engine.models.bundled import bundled_models
 from engine.runs import library, queue
 from engine.runs.listing import UNREADABLE_STATES, RunSummary, list_runs
 from engine.runs.store import Run, RunStatus, create_run, open_run
+from engine.runs.waiting import expected_wait
 from engine.runs.workspace import Workspace, open_workspace, read_json
 from engine.training.config import FinetuneConfig
 
@@ -24,6 +27,7 @@ WAITING_STATES = ("queued", "running")
 #: states from which a run can go on where it stopped
 RESUMABLE_STATES = ("paused", "interrupted", "failed", "cancelled")
 _SILENT_SECONDS = 20  # without a sign of life; a step may take a while
+_LEAST_FREE_BYTES = 2**20  # with less, no run can begin
 _START_PATIENCE = 30  # seconds in which a worker that was asked for may still be importing torch
 
 
@@ -127,9 +131,11 @@ def waiting_line(run: Run) -> str:
     """What a run that hasn't started yet waits for."""
     if engine_state().state == "stopped":
         return "Waiting for the engine, which isn't running. Start it at the foot of the page."
-    position = queue.queue_position(workspace(), run.id)
-    if position:
-        return f"Waiting: {position} {'run is' if position == 1 else 'runs are'} ahead of this one."
+    if shutil.disk_usage(workspace().root).free < _LEAST_FREE_BYTES:
+        return f"Waiting: the disk of {workspace().root} is full. Free some space, and it begins."
+    wait = expected_wait(workspace(), run.id)
+    if wait and (wait.num_running or wait.place > 1):
+        return wait_words(wait)
     return "Starting. The engine loads its libraries first, which takes a few seconds."
 
 

@@ -6,7 +6,9 @@ import streamlit as st
 
 from app import address, blocks, jobs, measuring
 from app.access import rights
+from app.errors import sentence
 from app.importance import heatmap
+from app.keeping import pack_button, states
 from engine.runs.bin import delete_run
 from engine.runs.listing import RunSummary
 from engine.runs.store import Run
@@ -23,12 +25,15 @@ _PAGES = {
 
 def draw(summary: RunSummary) -> None:
     st.subheader(summary.title, anchor=False)
-    if summary.message:
-        st.html(f'<p class="ep-note">{summary.state}: {html.escape(summary.message)}</p>')
-    run = jobs.readable(summary.id)
+    run, meaning = jobs.readable(summary.id), states.MEANINGS[summary.state]
+    st.badge(summary.state, color=meaning.colour, help=meaning.words)
+    if line := states.line_of(summary, run):
+        st.html(f'<p class="ep-say">{html.escape(sentence(line))}</p>')
+    st.html(f'<p class="ep-note">{meaning.words}</p>')
     with st.container(horizontal=True, vertical_alignment="center"):
         if run is not None:
             _links(run)
+            pack_button.draw(run, summary.state)
         _actions(summary)
     if run is not None:
         _strip(run)
@@ -37,6 +42,9 @@ def draw(summary: RunSummary) -> None:
 
 
 def _links(run: Run) -> None:
+    if run.kind not in _PAGES:
+        st.html('<p class="ep-note">Its kind is unknown to this version, so that no page can show it.</p>')
+        return
     file, label = _PAGES[run.kind]
     where = {"run": run.id}
     if run.kind == "arena":
@@ -77,10 +85,11 @@ def _actions(summary: RunSummary) -> None:
         jobs.resume(summary.id)
         st.rerun()
     if st.button(
-        "Delete", **rights.guarded("Moves the run to the bin folder of the workspace, where it can be found again.")
+        "Delete", **rights.guarded("Moves the run to the bin. It can be taken out again until the bin is emptied.")
     ):
         delete_run(jobs.writable(), summary.id)
         address.remember(run=None)
+        st.toast("It is in the bin now, and can be taken out again.")
         st.rerun()
 
 

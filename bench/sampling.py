@@ -8,8 +8,8 @@ ways        other ways of drawing against the usual one: all in one batch instea
             compiled blocks, the conditioning worked out once for each (timestep, class).
 
 What is compared takes turns (A, B, A, B, …), so that a busy machine slows both alike; the ratio of each turn is taken,
-and their median is the speed-up, by the clock and by the processor's time, which other programs disturb less. Beside it:
-the largest difference of the pictures in grey levels (of 255).
+and their median is the speed-up, with the middle half of the turns, by the clock and by the processor's time, which
+other programs disturb less. Beside it: the largest difference of the pictures in grey levels (of 255).
 
     python bench/sampling.py [--part ways] [--model demo-sit-digits] [--images 24] [--num-steps 20] [--turns 9]
 """
@@ -75,7 +75,7 @@ def half_the_depth(intact: Model, protocol: Protocol, turns: int) -> None:
         f"{intact.ref}: {depth} -> {pruned.config.depth} blocks, {protocol.label()}\n"
         f"  {before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s, "
         f"{after.speedup:.2f}x faster end to end ({after.speedup_low:.2f} ... {after.speedup_high:.2f} over {turns} "
-        f"turns); bound {bound:.2f}x by depth: {100 * after.speedup / bound:.0f} % of it; {macs:.2f}x by multiply-adds\n"
+        f"turns); bound {bound:.2f}x by depth: {100 * after.speedup / bound:.0f} % of it; {macs:.2f}x by MACs\n"
         f"  outside the blocks: {100 * outside_the_blocks(before.seconds, after.seconds, bound):.0f} % of the "
         "intact model's time, which no pruning makes faster"
     )
@@ -193,8 +193,8 @@ def compare(name: str, usual: Callable[[], Images], other: Callable[[], Images],
     clock, processor = (np.sort(pairs[:, 0, k] / pairs[:, 1, k]) for k in range(2))
     first, second = (len(before) / np.median(pairs[:, k, 0]) for k in range(2))
     print(
-        f"  {name}: {first:.1f} -> {second:.1f} images/s, {spread(clock)} faster by the clock, {spread(processor)} by the "
-        f"processor's time; pictures differ by at most {difference.max()} grey levels, "
+        f"  {name}: {first:.1f} -> {second:.1f} images/s, {spread(clock)} faster by the clock, {spread(processor)} by "
+        f"the processor's time; pictures differ by at most {difference.max()} grey levels, "
         f"{100 * (difference > 0).mean():.2g} % of the values at all"
     )
 

@@ -8,7 +8,10 @@ import streamlit as st
 
 from app import address, jobs, run_details
 from app.errors import one_line_errors
+from app.keeping import bin_dialog, take_in
+from app.keeping.wait_words import ordinal
 from engine.runs.listing import RunSummary
+from engine.runs.waiting import line_of_runs
 
 _ROWS = 50
 _KINDS = {
@@ -19,6 +22,9 @@ _KINDS = {
 
 def page() -> None:
     st.title("Runs", anchor=False)
+    with st.container(horizontal=True):
+        take_in.button()
+        bin_dialog.button()
     found = jobs.summaries()
     if not found:
         st.html(
@@ -53,7 +59,7 @@ def _table(found: list[RunSummary]) -> RunSummary | None:
         {
             "What": [_KINDS.get(s.kind, s.kind) for s in shown],
             "Title": [s.title for s in shown],
-            "State": [s.state for s in shown],
+            "State": _state_words(shown),
             "Progress": [s.progress for s in shown],
             "When": [datetime.fromtimestamp(s.created) for s in shown],
             "Stages": [s.num_stages for s in shown],
@@ -78,6 +84,15 @@ def _table(found: list[RunSummary]) -> RunSummary | None:
         st.warning(f"There is no run named {asked!r} here; choose one from the table.")
         address.remember(run=None)
     return next((s for s in found if s.id == asked), None)
+
+
+def _state_words(shown: list[RunSummary]) -> list[str]:
+    """With the place in the line of those that wait."""
+    if not any(s.state == "queued" for s in shown):
+        return [s.state for s in shown]
+    waiting, _ = line_of_runs(jobs.workspace())
+    places = {run_id: ordinal(place) for place, run_id in enumerate(waiting, 1)}
+    return [f"queued, {places[s.id]} in line" if s.id in places else s.state for s in shown]
 
 
 def _bytes(summary: RunSummary) -> int:

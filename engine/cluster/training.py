@@ -68,7 +68,8 @@ def train_together(cluster: "RayCluster", trainer: Trainer) -> Generator[TrainSt
     if trainer.step >= trainer.config.num_steps:
         return
     mailbox = ray.remote(_Mailbox).options(num_cpus=0).remote()
-    fitting = _Fitting(_trainer_of(cluster, trainer, mailbox))
+    folder = tempfile.TemporaryDirectory(prefix="entpruner-train-", ignore_cleanup_errors=True)  # Ray Train wants one
+    fitting = _Fitting(_trainer_of(cluster, trainer, mailbox, folder.name))
     try:
         while trainer.step < trainer.config.num_steps:
             step = fitting.answer(cluster, mailbox.next_step.remote())
@@ -81,6 +82,7 @@ def train_together(cluster: "RayCluster", trainer: Trainer) -> Generator[TrainSt
     finally:
         trainer.ahead = None
         fitting.stop(mailbox)
+        folder.cleanup()
 
 
 class _Mailbox:
@@ -108,7 +110,7 @@ class _Mailbox:
         return await self.orders.get()
 
 
-def _trainer_of(cluster: "RayCluster", trainer: Trainer, mailbox: Any) -> TorchTrainer:
+def _trainer_of(cluster: "RayCluster", trainer: Trainer, mailbox: Any, folder: str) -> TorchTrainer:
     given = {
         "network": trainer.network,
         "process": trainer.process,
@@ -125,7 +127,7 @@ def _trainer_of(cluster: "RayCluster", trainer: Trainer, mailbox: Any) -> TorchT
         train_loop_config={"given": [ray.put(given)], "mailbox": mailbox},
         torch_config=TorchConfig(backend="nccl" if cluster.gpus else "gloo"),
         scaling_config=ScalingConfig(num_workers=cluster.train_workers, use_gpu=cluster.gpus),
-        run_config=RunConfig(storage_path=tempfile.mkdtemp(prefix="entpruner-train-"), name="recovery"),
+        run_config=RunConfig(storage_path=folder, name="recovery"),
     )
 
 

@@ -82,7 +82,9 @@ class Autoencoder:
 
     @cached_property
     def module(self) -> AutoencoderKL | AutoencoderTiny:
-        return _read_module(self.folder).to(self._device)
+        module = _read_module(self.folder).to(self._device)
+        module.decoder.to(memory_format=torch.channels_last)  # a quarter less time on a CPU, the same up to rounding
+        return module
 
     @property
     def downscale(self) -> int:

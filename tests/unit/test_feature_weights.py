@@ -174,7 +174,8 @@ def test_without_a_network_one_line_says_what_is_missing_and_what_to_do(tmp_path
     assert line.startswith(
         f"{name} needs {file} (0 MB), which isn't on this machine, and http://127.0.0.1:9/nobody can't"
     )
-    assert "refused" in line and f"give a path to {file}: in the form, --features-weights PATH" in line and "\n" not in line
+    assert "refused" in line and f"give a path to {file}: in the form, --features-weights PATH" in line
+    assert "\n" not in line
     assert _left(tmp_path) == []
 
 

@@ -145,9 +145,11 @@ def test_a_warm_up_as_long_as_the_training_or_longer_ends_at_the_full_rate(sched
 
 def test_a_small_model_recovers_with_a_larger_rate_that_decays():
     small = usual_recovery(SMALL_MODEL - 1, num_steps=50)
-    assert small == FinetuneConfig(num_steps=50, batch_size=64, learning_rate=4e-3, schedule="cosine", warmup_steps=20)
+    changed = dict(batch_size=64, learning_rate=4e-3, schedule="cosine", warmup_steps=20, distill_weight=4.0)
+    assert small == FinetuneConfig(num_steps=50, **changed)
     assert usual_recovery(SMALL_MODEL) == usual_recovery(None) == FinetuneConfig()
-    plain = usual_recovery(10, batch_size=128, learning_rate=1e-4, schedule="constant", warmup_steps=0)
+    back = dict(batch_size=128, learning_rate=1e-4, schedule="constant", warmup_steps=0, distill_weight=0.0)
+    plain = usual_recovery(10, **back)
     assert plain == FinetuneConfig()
 
 
