@@ -1,4 +1,4 @@
-"""How long a cancelled run takes to end: from the file ``cancel`` to the state "cancelled", in every phase of every kind.
+"""How long a cancelled run takes to end: from the file ``cancel`` to state "cancelled", in every phase of every kind.
 
 The runs are made long enough that each phase can be met; the moment in it is random.
 """
