@@ -31,7 +31,9 @@ _OF_RECOVERY = {"num_steps": "--steps", "batch_size": "--batch-size", "learning_
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of an arena's run")
-    run = parser.parse_args().run
+    parser.add_argument("--suffix", default="", help="of the file's name, where there is one for the same pair already")
+    args = parser.parse_args()
+    run = args.run
     params = json.loads((run / "config.json").read_text())["params"]
     finished = run / "arena.json"
     found = json.loads((finished if finished.exists() else run / "progress" / "arena.json").read_text())
@@ -46,7 +48,8 @@ def main() -> None:
         "bouts": found["bouts"],
         "result": arena_result(config, found["scores"], found["bouts"]),
     }
-    file = ASSETS / "arena" / f"{params['model']}-on-{params['data']}.json"
+    suffix = f"-{args.suffix}" if args.suffix else ""
+    file = ASSETS / "arena" / f"{params['model']}-on-{params['data']}{suffix}.json"
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     write_manifest()
     print(f"{file}: {len(content['bouts'])} of {content['planned']} bouts\n{content['command']}")

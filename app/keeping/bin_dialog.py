@@ -24,7 +24,7 @@ def button() -> None:
         _dialog()
 
 
-@st.dialog("Bin", width="large")
+@st.dialog("Bin", width="medium")
 def _dialog() -> None:
     with shown_as_one_line():
         contents()

@@ -2,6 +2,7 @@
 
 import math
 from datetime import datetime
+from pathlib import Path
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +12,7 @@ from app.errors import one_line_errors
 from app.keeping import bin_dialog, take_in
 from app.keeping.wait_words import ordinal
 from engine.runs.listing import RunSummary
+from engine.runs.store import folder_bytes
 from engine.runs.waiting import line_of_runs
 
 _ROWS = 50
@@ -102,8 +104,7 @@ def _bytes(summary: RunSummary) -> int:
 
 @st.cache_data(max_entries=2000, ttl=600, show_spinner=False)
 def _size(path: str, changes_with: object) -> int:
-    run = jobs.readable(path.rsplit("/", 1)[1])
-    return run.size_bytes if run else 0
+    return folder_bytes(Path(path))
 
 
 page()
