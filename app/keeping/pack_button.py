@@ -4,6 +4,7 @@ import io
 
 import streamlit as st
 
+from app.access import rights
 from app.comparing.numbers import num_bytes
 from engine.errors import EngineError
 from engine.runs.pack import pack_run, packed_size
@@ -29,8 +30,10 @@ def draw(run: Run, state: str) -> None:
         return
     st.download_button(
         "Pack", lambda: _packed(run), file_name=f"{run.id}.zip", mime="application/zip", on_click="ignore",
-        help=f"The whole run as one file of at most {num_bytes(size)}, to keep or to send. It can be taken in again on "
-        "any machine, and goes on there where it stopped.",
+        **rights.guarded(
+            f"The whole run as one file of at most {num_bytes(size)}, to keep or to send. It can be taken in again on "
+            "any machine, and goes on there where it stopped."
+        ),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ MEANINGS = {
     "queued": Meaning("gray", "It waits for its turn: one run at a time on each device, first come, first served."),
     "running": Meaning("blue", "The engine is at work on it. It goes on when you close the browser."),
     "paused": Meaning("orange", "It rests and costs nothing. Resume it, and it goes on exactly where it stopped."),
-    "done": Meaning("green", "Finished. It stays until you delete it."),
+    "done": Meaning("green", "It stays as it is until you delete it."),
     "failed": Meaning("red", "It could not go on, and says why. What was finished is kept; it can be resumed."),
     "cancelled": Meaning("gray", "Somebody stopped it. What was finished is kept; it can be resumed."),
     "interrupted": Meaning("orange", "Its process ended before its work did, as after a power cut. Nothing is lost: "

@@ -11,7 +11,7 @@ def wait_words(wait: Wait) -> str:
     if wait.is_whole:
         return f"{place}{behind}. It begins in about {duration(wait.seconds)}, as such runs took before."
     if wait.seconds >= 1:
-        return f"{place}{behind}. It begins in {duration(wait.seconds)} at the least; how long the others ahead take isn't known yet."
+        return f"{place}{behind}. It begins in {duration(wait.seconds)} at the least, as far as is known."
     return f"{place}{behind}. How long those ahead take isn't known yet."
 
 

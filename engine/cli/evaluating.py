@@ -70,7 +70,7 @@ def _left_out(per_class: dict[str, Any]) -> list[str]:
     if not lines:
         return []
     name, reason = lines[0]
-    return [f"{len(lines)} of {len(per_class)} classes lack numbers of their own; class {name}: {reason}"]
+    return [f"{len(lines)} of {len(per_class)} classes lack some numbers of their own; class {name}: {reason}"]
 
 
 def _ask_if_long(args: argparse.Namespace, params: dict[str, Any]) -> None:

@@ -51,8 +51,8 @@ def _empty(args: argparse.Namespace) -> None:
     found = list_bin(workspace)
     size = sum(run.num_bytes for run in found)
     if found and not args.yes:
-        raise InputError(f"{len(found)} runs with {_size(size)} would be gone for good; say so with --yes")
-    print(f"{_size(empty_bin(workspace))} are free again; {len(found)} runs are gone")
+        raise InputError(f"{_runs(found)} with {_size(size)} would be gone for good; say so with --yes")
+    print(f"{_size(empty_bin(workspace))} are free again; gone for good: {_runs(found)}")
 
 
 def _table(summaries: list[RunSummary]) -> str:
@@ -71,8 +71,12 @@ def _bin_table(found: list[BinnedRun]) -> str:
         + f"{_size(run.num_bytes):>12}  {run.title}"
         for run in found
     ]
-    total = f"{len(found)} runs, {_size(sum(run.num_bytes for run in found))}; deleted for good by --empty-bin"
+    total = f"{_runs(found)}, {_size(sum(run.num_bytes for run in found))}; deleted for good by --empty-bin"
     return "\n".join([*lines, total]) if found else "the bin is empty"
+
+
+def _runs(found: list[BinnedRun]) -> str:
+    return f"{len(found)} {'run' if len(found) == 1 else 'runs'}"
 
 
 def _size(num_bytes: int) -> str:

@@ -15,6 +15,7 @@ from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig, CriteriaConfig
 from engine.models.checkpoints import load_model
 from engine.models.model import Model
+from engine.runs.leftovers import sweep_run
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_model import load_run_model, opened_run_data
 from engine.runs.spare import free_spare, keep_spare, words_about
@@ -38,6 +39,7 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
         raise InputError(f"run {run.id} is of kind {run.kind!r}; this version knows {', '.join(JOBS)}")
     run.update(state="running", progress=0.0, phase="loading", message="loading the model and the data")
     try:
+        sweep_run(run)
         keep_spare(run)
         with stopping_when_cancelled(run):
             yield from _with_status(run, JOBS[run.kind](run, workspace, device))

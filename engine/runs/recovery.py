@@ -4,6 +4,7 @@ import sqlite3
 import time
 
 from engine.errors import AssetError, InputError
+from engine.runs.leftovers import sweep_workspace
 from engine.runs.listing import RunSummary, list_runs
 from engine.runs.queue import enqueue, finish_preview
 from engine.runs.store import ACTIVE_STATES, open_run
@@ -21,6 +22,7 @@ def recover(workspace: Workspace, worker_id: str) -> None:
 
     Called by worker ``worker_id`` while it is answering nothing, so what it claimed and didn't answer is given up too.
     """
+    sweep_workspace(workspace)
     summaries = list_runs(workspace)
     at_work = {worker.doing for worker in live_workers(workspace)}  # asked last: a run just begun must be in it
     for summary in summaries:

@@ -5,7 +5,7 @@ import torch
 
 from engine.errors import InputError
 from engine.evaluation.efficiency import count_parameters
-from engine.models.dit import DiTConfig
+from engine.models.dit import DiTConfig, gelu
 from engine.models.presets import PRESETS, num_parameters
 from tests.conftest import make_network
 from tests.unit.plain_dit import plain_forward
@@ -103,3 +103,14 @@ def test_impossible_sizes_are_refused(changes):
 def test_null_class_follows_the_config():
     assert DiTConfig(num_classes=10).null_class == 10
     assert DiTConfig(num_classes=10, class_dropout_prob=0.0).null_class is None
+
+
+def test_gelu_is_the_tanh_formula_for_numbers_of_any_size():
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, -0.0, 1e-30, 1e4, -1e4, 1e19, -1e19])])
+    with torch.inference_mode():
+        fast = gelu(x.clone())
+    plain = torch.nn.functional.gelu(x.double(), approximate="tanh")
+    assert torch.allclose(fast.double(), plain, rtol=1e-6, atol=5e-7)
+    assert gelu(x).equal(torch.nn.functional.gelu(x, approximate="tanh"))  # where gradients are kept
+    with torch.inference_mode():
+        assert gelu(torch.tensor([float("nan")])).isnan().all()

@@ -185,6 +185,9 @@ def test_warnings_say_when_numbers_are_weak(shapes):
     few = evaluate_fidelity(shapes.images[:200], shapes.labels[:200], shapes, seed=0, num_bootstrap=2)
     assert any("FID at N=200 is biased upwards" in warning for warning in few.warnings)
     assert any("the noise floor rests on 14" in warning for warning in few.warnings)  # half of each class
+    fewer = evaluate_fidelity(shapes.images[:128], shapes.labels[:128], shapes, seed=0, num_bootstrap=2).warnings
+    assert any(warning.startswith("128 images for 128 features are too few") for warning in fewer)
+    assert not any("biased upwards" in warning for warning in fewer)  # said once
     large = shapes.images.repeat(2, axis=1).repeat(2, axis=2)
     scaled = evaluate_fidelity(large[:20], shapes.labels[:20], shapes, seed=0, num_bootstrap=2)
     assert any("scaled from 64×64 to 32×32" in warning for warning in scaled.warnings)

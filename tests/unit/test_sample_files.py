@@ -301,3 +301,15 @@ def test_what_a_result_says_of_itself(make_model, tmp_path):
     assert about["num_images"] == 29
     assert about["request"]["sampler"] == "sde" and about["request"]["classes"] == list(range(10))
     assert about["request"]["model"] == "tiny-flow" and "features" not in about["request"]
+
+
+@pytest.mark.parametrize(
+    ("num", "line"), [("0", "0 images"), ("-4", "-4 images"), ("1000000", "1,000,000 images would take about")]
+)
+def test_an_evaluation_asks_before_hours_too(tiny, tmp_path, capsys, monkeypatch, num, line):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    arguments = ["evaluate", tiny, "digits", "--workspace", str(tmp_path / "ws"), "--num-steps", "1000", "--num", num]
+    assert main(arguments) == 2
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert said.startswith(f"error: {line}")
+    assert not list((tmp_path / "ws" / "runs").glob("*"))
