@@ -79,7 +79,7 @@ _PROGRESSIVE = {
         recovery_shares="final",
     ),
     "progressive-samples-greedy": _staged(
-        "Progressive · final · samples · greedy",
+        "Progressive · samples · greedy",
         "The same, scored again after each removal within a stage, so that joint effects count.",
         ced={"variable": "samples", "order": "greedy"},
         recovery_shares="final",
