@@ -4,6 +4,7 @@ Loaded by the worker's child process and by the command line; the app never impo
 seconds to import: the jobs that need it import it themselves, so that a heatmap doesn't wait for it.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,7 @@ from engine.models.checkpoints import load_model
 from engine.models.model import Model
 from engine.runs.leftovers import sweep_run
 from engine.runs.progress import Progress, config_from
+from engine.runs.run_lock import working_alone
 from engine.runs.run_model import load_run_model, opened_run_data
 from engine.runs.spare import free_spare, keep_spare, words_about
 from engine.runs.stopping import MESSAGE, stopping_when_cancelled
@@ -33,11 +35,30 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
 
     A run that was interrupted goes on from its last step saved. An EngineError ends in state "failed" and is raised
     again, for the command line to print; a cancelled run raises Cancelled, one that rests Paused. A full disk makes it
-    rest, too; DiskFull is raised where there is no space even to say so.
+    rest, too; DiskFull is raised where there is no space even to say so. InputError where another process is at it.
     """
     if run.kind not in JOBS:
         raise InputError(f"run {run.id} is of kind {run.kind!r}; this version knows {', '.join(JOBS)}")
+    with working_alone(run):
+        yield from _work(run, workspace, device)
+
+
+def _work(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     run.update(state="running", progress=0.0, phase="loading", message="loading the model and the data")
+    try:
+        yield from _ending(run, workspace, device)
+    except DiskFull as full:
+        line = words_about(full, run)
+        _end(run, state="paused", message=line)
+        raise Paused(line) from full
+    finally:  # our own defect, or the end of the process: the state must not stay "running"
+        if run.status().state == "running" and not isinstance(sys.exception(), DiskFull):
+            stopped = ("cancelled", MESSAGE) if run.cancel_requested else ("interrupted", "stopped before its end")
+            _end(run, state=stopped[0], message=stopped[1])
+
+
+def _ending(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
+    """The job, and in the end the state that it comes to, unless the disk is full."""
     try:
         sweep_run(run)
         keep_spare(run)
@@ -50,23 +71,17 @@ def execute_run(run: Run, workspace: Workspace, *, device: str = "cpu") -> Itera
     except Paused as stop:
         _end(run, state="paused", message=str(stop))
         raise
-    except DiskFull as full:
-        line = words_about(full, run)
-        _end(run, state="paused", message=line)
-        raise Paused(line) from full
     except torch.OutOfMemoryError as error:
         line = _too_large(error)
         _end(run, state="failed", error=line, message=line)
         raise OutOfMemory(line) from error
+    except DiskFull:
+        raise
     except EngineError as error:
         _end(run, state="failed", error=str(error), message=str(error))
         raise
     else:
         _end(run, state="done", phase="done", message="finished", progress=1.0)
-    finally:  # our own defect, or the end of the process: the state must not stay "running"
-        if run.status().state == "running":
-            stopped = ("cancelled", MESSAGE) if run.cancel_requested else ("interrupted", "stopped before its end")
-            _end(run, state=stopped[0], message=stopped[1])
 
 
 def _with_status(run: Run, steps: Iterator[Progress]) -> Iterator[Progress]:

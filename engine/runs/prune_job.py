@@ -35,8 +35,8 @@ from engine.runs.store import Run
 from engine.runs.train_state import (
     Checkpoint,
     SoFar,
-    read_so_far,
     remove_checkpoint,
+    so_far_in,
     write_checkpoint,
     write_train_state,
 )
@@ -97,7 +97,7 @@ class _PruneJob:
         self._begin_stage()
         if resume and resume.partial_state:
             self.steps_done = self.saved_step = int(resume.partial_state["step"])
-            self.so_far = read_so_far(run.path)
+            self.so_far = so_far_in(resume.partial_state)
 
     def _begin_stage(self) -> None:
         self.decided: Decided | None = None
@@ -156,7 +156,7 @@ class _PruneJob:
         self.steps_done = step.step
         self._tell_pieces(step.micro_batch)
         if step.step % _EVENT_EVERY_STEPS == 0 or step.step in (1, num_steps):
-            recent = self.so_far.last_losses[-_EVENT_EVERY_STEPS:]
+            recent = self.so_far.losses[1:][-_EVENT_EVERY_STEPS:]
             self.run.append(
                 "train",
                 stage=self.number,
@@ -195,7 +195,7 @@ class _PruneJob:
         if time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS:
             return False
         self.saved = time.monotonic()
-        return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.so_far.first_loss
+        return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.so_far.losses[0]
 
     def _preview(self, event: Trained) -> None:
         """The same seeds drawn with the averaged weights as they stand."""
@@ -226,8 +226,8 @@ class _PruneJob:
         train = finetune = None
         if event.trainer_state:
             finetune = asdict(replace(self.plan.recovery, num_steps=int(event.trainer_state["step"])))
-        if self.so_far.last_losses:
-            final_loss = float(np.mean(self.so_far.last_losses))
+        if self.so_far.losses:
+            final_loss = float(np.mean(self.so_far.losses[1:]))
             train = {"num_steps": self.steps_done, "final_loss": final_loss, "seconds": self.so_far.seconds}
         info = stage_info(
             number=self.number,
@@ -293,8 +293,5 @@ class _PruneJob:
 
 
 def _further(so_far: SoFar, step: TrainStep) -> SoFar:
-    return SoFar(
-        seconds=so_far.seconds + step.seconds,
-        first_loss=step.loss if so_far.first_loss is None else so_far.first_loss,
-        last_losses=(*so_far.last_losses, step.loss)[-_FINAL_STEPS:],
-    )
+    first, *last = so_far.losses or (step.loss,)
+    return SoFar(seconds=so_far.seconds + step.seconds, losses=(first, *[*last, step.loss][-_FINAL_STEPS:]))

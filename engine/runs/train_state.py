@@ -3,9 +3,10 @@
 Written tensor by tensor: the state of a large model is four times its weights, and a second copy wouldn't fit.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,11 +22,22 @@ TENSORS, ABOUT = "train_state.safetensors", "train_state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class SoFar:
-    """What a stage's training came to before a checkpoint, for the figures that are told of it."""
+    """What a stage's training came to before a checkpoint, for the figures that are told of it. In one file with the
+    weights: of two, one may be a step older where the disk was full, or the power went, in between."""
 
     seconds: float = 0.0
-    first_loss: float | None = None
-    last_losses: tuple[float, ...] = ()
+    losses: tuple[float, ...] = ()  # the first, then the last ones
+
+    def as_tensors(self) -> dict[str, Tensor]:
+        values = {"seconds": [self.seconds], "losses": list(self.losses)}
+        return {f"so_far.{name}": torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+
+def so_far_in(state: dict[str, Tensor]) -> SoFar:
+    """Of a checkpoint's tensors; nothing where they are of before this was noted."""
+    if "so_far.seconds" not in state:
+        return SoFar()
+    return SoFar(seconds=state["so_far.seconds"].item(), losses=tuple(state["so_far.losses"].tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +72,7 @@ def read_train_state(folder: Path) -> dict[str, Tensor]:
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Weights first, then the description that points to them."""
     if checkpoint.state:
-        write_train_state(folder, checkpoint.state)
+        write_train_state(folder, {**checkpoint.state, **checkpoint.so_far.as_tensors()})
     else:
         (folder / TENSORS).unlink(missing_ok=True)
     about = {
@@ -70,7 +82,6 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "drop": checkpoint.decision.drop if checkpoint.decision else [],
         "record": checkpoint.decision.record if checkpoint.decision else None,
         "ced": checkpoint.ced.as_dict() if checkpoint.ced else None,
-        "so_far": asdict(checkpoint.so_far),
     }
     write_json(folder / ABOUT, about)
 
@@ -89,14 +100,7 @@ def read_checkpoint(folder: Path, *, parent: int | None, number: int) -> Checkpo
         decision=Decision(drop=about["drop"], record=about["record"]) if about["record"] else None,
         ced=CedResult(**about["ced"]) if about["ced"] else None,
         state=read_train_state(folder),
-        so_far=read_so_far(folder),
     )
-
-
-def read_so_far(folder: Path) -> SoFar:
-    """Nothing where the checkpoint is of before this was noted."""
-    said = read_json(folder / ABOUT).get("so_far") or {}
-    return SoFar(**{**said, "last_losses": tuple(said.get("last_losses", ()))})
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -24,8 +24,10 @@ import numpy as np
 
 from app.__main__ import is_healthy
 from engine.errors import EngineError
+from engine.runs.listing import run_folders
 from engine.runs.queue import resume_run, submit_run
 from engine.runs.store import RESTING_STATES, Run
+from engine.runs.waiting import line_of_runs
 from engine.runs.workers import live_workers, process_exists
 from tests.soak.inspect import half_stages, unreadable_runs
 from tests.soak.world import KINDS, World, fingerprint, make_world
@@ -225,11 +227,22 @@ class Soak:
         with log:
             return subprocess.Popen(command, cwd=ROOT, env=self.world.environment, stdout=log, stderr=log)
 
+    def state_of_things(self) -> str:
+        """For whoever has to find out why nothing happens any more."""
+        workspace = self.world.workspace
+        open_runs = [Run(path).status() for path in run_folders(workspace.runs)]
+        hosts = [f"{process.args[2]} {process.pid} {process.poll()}" for process in self.hosts]
+        log = (self.world.root / "hosts.log").read_text()[-1500:]
+        return "\n".join(
+            [f"in the line: {line_of_runs(workspace)}", f"workers: {live_workers(workspace)}", f"hosts: {hosts}"]
+            + [str(status) for status in open_runs if status.state != "done"] + [log]
+        )  # fmt: skip
+
     def wait(self, condition: Callable[[], object], what: str) -> None:
         give_up = time.monotonic() + _PATIENCE
         while not condition():
             if time.monotonic() > give_up:
-                raise TimeoutError(f"it never happened that {what}; see {self.world.root}")
+                raise TimeoutError(f"it never happened that {what}; {self.state_of_things()}")
             time.sleep(0.01)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.cli import main
-from engine.errors import DiskFull, OutOfMemory, Paused
+from engine.errors import DiskFull, InputError, OutOfMemory, Paused
 from engine.models.checkpoints import save_model
 from engine.models.dit import DiT
 from engine.runs import jobs, listing
@@ -24,7 +24,7 @@ from engine.runs.recovery import recover
 from engine.runs.schema import NewerRun
 from engine.runs.spare import free_spare, keep_spare, words_about
 from engine.runs.store import Run, create_run, open_run
-from engine.runs.train_state import read_so_far
+from engine.runs.train_state import read_train_state, so_far_in
 from engine.runs.workspace import Workspace, open_workspace, read_json, write_json
 from engine.training.config import FinetuneConfig
 
@@ -250,6 +250,32 @@ def test_what_a_killed_process_left_is_swept_away_and_what_is_being_written_stay
     assert run.status().state == "done"
 
 
+def test_two_processes_never_work_on_one_run(workspace: Workspace, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def job(run: Run, workspace: Workspace, device: str):
+        for done in range(3):
+            yield jobs.Progress(phase="scoring", message=str(done), done=done, total=3)
+
+    monkeypatch.setitem(jobs.JOBS, "ced", job)
+    first = execute_run(run, workspace)
+    next(first)
+    with pytest.raises(InputError, match=rf"is being worked on by another process \({os.getpid()}\); wait for it"):
+        next(execute_run(Run(run.path), workspace))
+    assert run.status().state == "running" and len(list(first)) == 2
+    assert run.status().state == "done"
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from pathlib import Path; from engine.runs.store import Run; "
+         "from engine.runs.run_lock import working_alone\n"
+         "with working_alone(Run(Path(sys.argv[1]))): print('held', flush=True); sys.stdin.read()", str(run.path)],
+        cwd=Path(__file__).parents[2], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout.readline() == b"held\n"
+    with pytest.raises(InputError, match="another process;"):
+        next(execute_run(run, workspace))
+    child.kill()
+    child.wait()
+    assert len(list(execute_run(run, workspace))) == 3
+
+
 # --- small memories ---
 
 
@@ -278,8 +304,8 @@ def test_a_batch_that_does_not_fit_is_split_said_once_and_remembered(
     work.close()
     logged = [event["message"] for event in prune.events()[0] if event["event"] == "log"]
     assert len(logged) == 1 and "a batch of 8 doesn't fit the device's memory; each step takes 2 images" in logged[0]
-    so_far = read_so_far(prune.path)
-    assert len(so_far.last_losses) == 4 and so_far.seconds > 0
+    so_far = so_far_in(read_train_state(prune.path))
+    assert len(so_far.losses) == 5 and so_far.seconds > 0  # the first one twice
     list(execute_run(prune, workspace))
     train = prune.stage(1).info["train"]
     assert train["num_steps"] == 8 and train["seconds"] > so_far.seconds
