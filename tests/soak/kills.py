@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ VICTIMS = ("run", "worker", "starter", "page", "sample")
 _WEIGHTS = (10, 6, 2, 1, 2)  # how often each is chosen: the page and the starter take long to come back
 _KILLS_PER_RUN = 4  # at most; then it may end
 _PATIENCE = 240.0
+_NUM_DRAWN = 600  # pictures of the command
 
 
 @dataclass
@@ -106,7 +108,7 @@ class Soak:
             known.unlink()  # so that it is worked out again, and a kill finds somebody at work
         run = self.world.ask(kind)
         submit_run(self.world.workspace, run)
-        self.wait(lambda: run.status().phase not in ("", "starting"), f"{kind} begins")
+        self.wait(lambda: self.is_under_way(run), f"{kind} begins")
         return run
 
     def disturb(self, kind: str, victim: str, *, kills: int) -> None:
@@ -172,7 +174,7 @@ class Soak:
         self.wait(lambda: run.status().state in RESTING_STATES, "the worker notices that the run was stopped")
         if run.status().state != "done":
             resume_run(self.world.workspace, run.id)
-            self.wait(lambda: run.status().phase not in ("", "starting"), f"{run.kind} goes on")
+            self.wait(lambda: self.is_under_way(run), f"{run.kind} goes on")
         return port
 
     def _judge(self, run: Run, kind: str, *, killed: int) -> None:
@@ -206,7 +208,7 @@ class Soak:
                 if process.poll() is None:
                     process.kill()
                     self.score.kills["sample", "drawing"] += 1
-                    if out.exists():
+                    if out.exists() and not _is_whole(out):  # it may be finished, and only tidying up was cut short
                         self.score.lines.append(f"{out} was there before it was whole")
             process.wait()
         self.took.setdefault("sample", time.monotonic() - began)
@@ -221,11 +223,16 @@ class Soak:
             self.score.ended["sample"] += 1
 
     def _draw(self, out: Path) -> subprocess.Popen:
-        asked = ["--num", "600", "--num-steps", "10", "--out", str(out)]
+        asked = ["--num", str(_NUM_DRAWN), "--num-steps", "10", "--out", str(out)]
         command = [sys.executable, "-m", "engine", "sample", str(self.world.root / "tiny"), *asked]
         log = open(self.world.root / "hosts.log", "ab")  # noqa: SIM115 - the process's from now on
         with log:
             return subprocess.Popen(command, cwd=ROOT, env=self.world.environment, stdout=log, stderr=log)
+
+    def is_under_way(self, run: Run) -> bool:
+        """Or ended already: what it came to is judged later."""
+        status = run.status()
+        return status.state in RESTING_STATES or status.phase not in ("", "starting")
 
     def state_of_things(self) -> str:
         """For whoever has to find out why nothing happens any more."""
@@ -293,6 +300,14 @@ def table(score: Score) -> str:
     lines += ["", f"runs that were killed, went on and ended bit-identical: {sum(score.ended.values())} ({ended})"]
     lines += [f"lost: {len(score.lines)}", *score.lines]
     return "\n".join(lines)
+
+
+def _is_whole(drawn: Path) -> bool:
+    try:
+        with np.load(drawn) as arrays:
+            return len(arrays["arr_0"]) == len(arrays["labels"]) == len(arrays["seeds"]) == _NUM_DRAWN
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return False
 
 
 def _page_of(starter: int) -> int | None:
