@@ -12,7 +12,7 @@ from app.comparing.measured import Measured, apart_in_words, measured
 from app.comparing.picked import Picked
 from app.errors import one_line_errors
 from app.style import palette
-from engine.evaluation.comparing import beyond_noise, higher_is_better
+from engine.evaluation.comparing import compared, higher_is_better
 
 _MOST_CLASSES = 25  # rows of one chart
 _COUNTS = re.compile(r"\d+ generated and \d+ real images")  # in the engine's reason why a class lacks a number
@@ -97,9 +97,8 @@ def _verdict(name: str, classes: Sequence[str], first: Measured, other: Measured
     worse, better = [], []
     for cls in classes:
         before, after = (one.metrics["per_class"][cls][name] for one in (first, other))
-        if beyond_noise(before, after):
-            gained = (after["value"] > before["value"]) == higher_is_better(name)
-            (better if gained else worse).append(cls)
+        if said := compared(name, before, after):
+            (better if said > 0 else worse).append(cls)
     few = f" ({', '.join(worse[:8])}{' …' if len(worse) > 8 else ''})" if worse else ""
     return (
         f"{other.label} against {first.label}: worse beyond noise in {len(worse)} of {len(classes)} classes{few}, "

@@ -4,7 +4,8 @@ import html
 from collections.abc import Callable, Sequence
 
 from app.comparing.measured import Measured
-from app.comparing.numbers import count, interval, num_bytes, number, ranged
+from app.comparing.numbers import count, interval, number, ranged
+from engine.byte_size import byte_size
 from engine.evaluation.comparing import speedup
 
 NOTE = (
@@ -113,4 +114,4 @@ def _sampling_speedup(one: Measured) -> str:
 
 
 def _bytes_of(key: str) -> Callable[[Measured], str]:
-    return lambda one: num_bytes(_efficiency(one)[key]) if _efficiency(one).get(key) else _NOTHING
+    return lambda one: byte_size(_efficiency(one)[key]) if _efficiency(one).get(key) else _NOTHING

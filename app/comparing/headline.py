@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from app.comparing.measured import Measured, fid_of, floor_of
 from app.comparing.numbers import interval, ranged
-from engine.evaluation.comparing import best_of, beyond_noise, higher_is_better, speedup
+from engine.evaluation.comparing import best_of, compared, speedup
 
 
 def headline(groups: Sequence[Sequence[Measured]]) -> str:
@@ -43,10 +43,8 @@ def _speed(stages: Sequence[Measured]) -> list[str]:
 def _of_two(name: str, first: Measured, second: Measured) -> str:
     values = first.score(name), second.score(name)
     floor = floor_of(name, (first, second))
-    verdict = "no clear difference: within noise"
-    if beyond_noise(*values, floor=floor):
-        verdict = "better" if (values[1]["value"] > values[0]["value"]) == higher_is_better(name) else "worse"
-    return f"{html.escape(name)} {ranged(values[0])} → {ranged(values[1])} ({verdict})"
+    words = {1: "better", 0: "no clear difference: within noise", -1: "worse"}[compared(name, *values, floor=floor)]
+    return f"{html.escape(name)} {ranged(values[0])} → {ranged(values[1])} ({words})"
 
 
 def _of_several(name: str, stages: Sequence[Measured]) -> str:

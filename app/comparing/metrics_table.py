@@ -10,7 +10,7 @@ from app.comparing.headline import headline
 from app.comparing.measured import Measured, apart_in_words, floor_of, groups_alike, measured
 from app.comparing.numbers import change, interval, ranged
 from app.comparing.picked import Picked
-from engine.evaluation.comparing import best_of, beyond_noise, higher_is_better
+from engine.evaluation.comparing import best_of, compared, higher_is_better
 
 
 def draw(picked: Sequence[Picked]) -> None:
@@ -79,10 +79,8 @@ def _cell(name: str, value: dict | None, first: dict | None, floor: dict | None,
     mark = f' class="best{" of-all" if several else ""}"' if best else ""
     parts = [f"<span{mark}>{ranged(value)}</span><small>{interval(value)}</small>"]
     if first is not None:
-        verdict = "within noise"
-        if beyond_noise(value, first, floor=floor):
-            verdict = "better" if (value["value"] > first["value"]) == higher_is_better(name) else "worse"
-        parts.append(f"<small>{change(value, first)}, {verdict}</small>")
+        words = {1: "better", 0: "within noise", -1: "worse"}[compared(name, first, value, floor=floor)]
+        parts.append(f"<small>{change(value, first)}, {words}</small>")
     return "".join(parts)
 
 

@@ -7,8 +7,8 @@ import streamlit as st
 
 from app import address, jobs
 from app.access import rights
-from app.comparing.numbers import num_bytes
 from app.errors import shown_as_one_line
+from engine.byte_size import byte_size
 from engine.runs.bin import BinnedRun, empty_bin, list_bin, restore_run
 
 _SHOWN = 30
@@ -19,7 +19,7 @@ def button() -> None:
     found = list_bin(jobs.workspace())
     if not found:
         return
-    label = f"Bin: {len(found)} {_runs(len(found))}, {num_bytes(_total(found))}"
+    label = f"Bin: {len(found)} {_runs(len(found))}, {byte_size(_total(found))}"
     if st.button(label, help="Deleted runs stay there until you take them out again or empty it."):
         _dialog()
 
@@ -48,7 +48,7 @@ def _row(run: BinnedRun) -> None:
     deleted = f"{datetime.fromtimestamp(run.deleted):%Y-%m-%d %H:%M}"
     words.html(
         f'<p class="ep-say">{html.escape(run.title)}</p>'
-        f'<p class="ep-note">{html.escape(run.id)} · {num_bytes(run.num_bytes)} · deleted {deleted}</p>'
+        f'<p class="ep-note">{html.escape(run.id)} · {byte_size(run.num_bytes)} · deleted {deleted}</p>'
     )
     if action.button("Restore", key=f"restore_{run.id}", **rights.guarded("Puts it back among the runs, as it was.")):
         address.remember(run=restore_run(jobs.writable(), run.id))
@@ -56,7 +56,7 @@ def _row(run: BinnedRun) -> None:
 
 
 def _empty(found: list[BinnedRun]) -> None:
-    size = num_bytes(_total(found))
+    size = byte_size(_total(found))
     sure = st.checkbox(
         f"Delete {len(found)} {_runs(len(found))} for good: {size} are free then",
         key="empty_bin_sure",
@@ -64,7 +64,7 @@ def _empty(found: list[BinnedRun]) -> None:
     )
     if st.button("Empty the bin", type="primary", **rights.guarded("Only after the box above.", disabled=not sure)):
         freed = empty_bin(jobs.writable())
-        st.toast(f"{num_bytes(freed)} are free again.")
+        st.toast(f"{byte_size(freed)} are free again.")
         st.rerun()
 
 

@@ -5,7 +5,7 @@ import io
 import streamlit as st
 
 from app.access import rights
-from app.comparing.numbers import num_bytes
+from engine.byte_size import byte_size
 from engine.errors import EngineError
 from engine.runs.pack import pack_run, packed_size
 from engine.runs.store import ACTIVE_STATES, Run
@@ -25,13 +25,13 @@ def draw(run: Run, state: str) -> None:
     if size > LARGEST_BYTES:
         st.button(
             "Pack", disabled=True,
-            help=f"{num_bytes(size)} are too many for the browser. In a terminal: python -m engine pack {run.id}",
+            help=f"{byte_size(size)} are too many for the browser. In a terminal: python -m engine pack {run.id}",
         )  # fmt: skip
         return
     st.download_button(
         "Pack", lambda: _packed(run), file_name=f"{run.id}.zip", mime="application/zip", on_click="ignore",
         **rights.guarded(
-            f"The whole run as one file of at most {num_bytes(size)}, to keep or to send. It can be taken in again on "
+            f"The whole run as one file of at most {byte_size(size)}, to keep or to send. It can be taken in again on "
             "any machine, and goes on there where it stopped."
         ),
     )  # fmt: skip

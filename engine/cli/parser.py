@@ -29,6 +29,9 @@ _TRAIN_WORKERS = "of the cluster, each with a share of every batch; default: 1, 
 _DATA = "bundled name, a name you gave it, a folder, .zip, .tar, .npz, or a hub id"
 
 
+Add = Callable[..., argparse.ArgumentParser]  # (name, command, what it does, *positional arguments)
+
+
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m engine", description=_ABOUT)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -47,6 +50,13 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
         return sub
 
+    for group in (_scores, _prune, _arena, _measures, _keeps, _serves):
+        group(add)
+    return parser
+
+
+def _scores(add: Add) -> None:
+    """What a model, a dataset and its blocks are."""
     _output(add("inspect", models.inspect_command, "what a model is, before anything runs", "model"))
     _output(add("look", models.look_command, "what a dataset holds: counts, sizes, unreadable files", "data"))
     sub = add("ced", importance.ced_command, "CED of every block of a model on a dataset", "model", "data")
@@ -66,6 +76,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--timesteps", type=int, default=CedConfig.timesteps)
     sub.add_argument("--variables", default="target,prediction", help="readings of CED to compare with, with commas")
     _reading(sub)
+
+
+def _prune(add: Add) -> None:
+    """Pruning."""
     sub = add("prune", runs.prune_command, "drop blocks, recover, compare", "model", "data")
     _cluster(sub, trains=True)
     _output(sub)
@@ -88,6 +102,10 @@ def make_parser() -> argparse.ArgumentParser:
     _recovery(sub)
     _settings(sub)
     sub.add_argument("--run", help="run folder to make (default: a new one in the workspace)")
+
+
+def _arena(add: Add) -> None:
+    """The arena."""
     sub = add("arena", runs.arena_command, "what gives the best quality after recovery?", "model", "data")
     _cluster(sub)
     _output(sub)
@@ -104,6 +122,10 @@ def make_parser() -> argparse.ArgumentParser:
     _recovery(sub)
     _settings(sub)
     sub.add_argument("--run", help="run folder to make, or to go on with (default: a new one in the workspace)")
+
+
+def _measures(add: Add) -> None:
+    """Drawing, measuring, exporting."""
     sub = add("sample", models.sample_command, "draw images into an .npz or a folder of PNG files", "model")
     _cluster(sub)
     _sampling(sub)
@@ -129,6 +151,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub = add("export", models.export_command, "a model as files that other programs open", "model")
     sub.add_argument("--layout", required=True, help="official, safetensors or diffusers")
     sub.add_argument("--out", required=True, help="folder to make (official: may also be a .pt file)")
+
+
+def _keeps(add: Add) -> None:
+    """Runs there are: reported, gone on with, kept, sent."""
     sub = add("report", runs.report_command, "one HTML file about a run", "run")
     sub.add_argument("--out", help="default: <run>.html")
     sub.add_argument("--csv", help="also write every number to this file, one a row")
@@ -149,6 +175,10 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", help="default: <run>.zip")
     sub = add("unpack", keeping.unpack_command, "take in a run that was packed; it is looked through first")
     sub.add_argument("archive", help="file that was made by: engine pack RUN")
+
+
+def _serves(add: Add) -> None:
+    """The worker, and the whole story."""
     sub = add("worker", runs.worker_command, "serve the queue of a workspace")
     _cluster(sub, trains=True, connects=False)
     sub.add_argument("--idle-exit", type=float, help="seconds without a request after which the worker ends")
@@ -158,7 +188,6 @@ def make_parser() -> argparse.ArgumentParser:
     sub.add_argument("--data", default="digits")
     sub.add_argument("--target-depth", type=int, default=6)
     sub.add_argument("--out", help="where the report goes (default: into the run folder)")
-    return parser
 
 
 def _cluster(sub: argparse.ArgumentParser, *, trains: bool = False, connects: bool = True) -> None:

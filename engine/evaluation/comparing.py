@@ -35,6 +35,16 @@ def beyond_noise(first: dict, second: dict, *, floor: dict | None = None) -> boo
     return apart and abs(first["value"] - second["value"]) > (floor["high"] - floor["low"] if floor else 0.0)
 
 
+def compared(name: str, before: dict, after: dict, *, floor: dict | None = None) -> int:
+    """1: ``after`` is better beyond noise, -1: worse, 0: no difference beyond noise.
+
+    That is noise of the sampled images; one run says nothing about that of training again with another seed.
+    """
+    if not beyond_noise(before, after, floor=floor):
+        return 0
+    return 1 if (after["value"] > before["value"]) == higher_is_better(name) else -1
+
+
 def best_of(name: str, values: Sequence[dict | None], *, floor: dict | None = None) -> int | None:
     """Which is better than every other beyond noise, by its place; None where none is, or where there is but one."""
     there = [index for index, value in enumerate(values) if value is not None]

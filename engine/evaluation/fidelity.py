@@ -121,16 +121,18 @@ def evaluate_fidelity(
     num_bootstrap: int = 50,
     device: str = "cpu",
     cache: Path | None = None,
+    extracted: tuple[np.ndarray, np.ndarray | None] | None = None,
 ) -> Fidelity:
     """Measures generated images against ``data``; ``cache`` is a folder for what is known of the data, and lies in the
-    workspace where published weights are looked for.
+    workspace where published weights are looked for. ``extracted``: what ``extract_all`` of these features gave for the
+    images, where that is known.
 
     Raises InputError for too few images, labels that the data hasn't or data without pictures, AssetError where a
     picture can't be read or the features' weights can't be had.
     """
     check_images(images, labels, data)
     extractor = load_features(features, device=device, workspace=cache.parent if cache else None)
-    generated, logits = extract_all(extractor, images)
+    generated, logits = extracted or extract_all(extractor, images)
     reference = reference_of(extractor, data, images.shape[1], cache)
     rng = np.random.default_rng(seed)
 

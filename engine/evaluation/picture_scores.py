@@ -10,9 +10,15 @@ from engine.evaluation.features import extract_all, load_features
 
 
 def score_pictures(
-    images: np.ndarray, labels: np.ndarray, data_name: str, *, device: str = "cpu"
+    images: np.ndarray,
+    labels: np.ndarray,
+    data_name: str,
+    *,
+    device: str = "cpu",
+    extracted: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """uint8 (N, H, W, 3) and labels (N,) -> arrays of samples.npz, by name.
+    """uint8 (N, H, W, 3) and labels (N,) -> arrays of samples.npz, by name. ``extracted``: what ``extract_all`` of the
+    demo CNN gave for these images, where that is known.
 
     ``demo_features`` float32 (N, F) and ``demo_cnn``, the SHA-256 of the weights that gave them. Where the CNN knows
     the classes of ``data_name`` also ``class_confidence`` float32 (N,), the probability of the picture's own class
@@ -20,7 +26,7 @@ def score_pictures(
     """
     features = load_features("demo-cnn", device=device)
     assert features.classes is not None
-    found, logits = extract_all(features, images)
+    found, logits = extracted or extract_all(features, images)
     scores = {"demo_features": found.astype(np.float32), "demo_cnn": np.array(features.sha256)}
     known = features.classes.class_names.get(data_name, ())
     if known and labels.min() >= 0 and labels.max() < len(known):  # other labels are refused with the metrics

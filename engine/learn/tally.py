@@ -77,16 +77,10 @@ def _attempt(workspace: Workspace, work: Callable[[sqlite3.Connection], T]) -> T
 
 def _within(workspace: Workspace, work: Callable[[sqlite3.Connection], T]) -> T:
     # a rollback journal: nothing but the one file stays behind, and forty people guess once each
-    with closing(sqlite3.connect(_file(workspace), timeout=10, isolation_level=None)) as table:
-        table.execute("BEGIN IMMEDIATE")
-        try:
-            table.execute(_TABLE)
-            found = work(table)
-        except BaseException:
-            table.execute("ROLLBACK")
-            raise
-        table.execute("COMMIT")
-        return found
+    with closing(sqlite3.connect(_file(workspace), timeout=10, isolation_level=None)) as table, table:
+        table.execute("BEGIN IMMEDIATE")  # ``with table`` commits, or takes all back
+        table.execute(_TABLE)
+        return work(table)
 
 
 def _file(workspace: Workspace) -> Path:

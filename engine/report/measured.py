@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from engine.byte_size import byte_size
 from engine.evaluation.comparing import best_of, differences, higher_is_better, speedup
 from engine.report.page import Page, label_text, section, table
 from engine.report.plots import Point, against
@@ -67,7 +68,7 @@ def _rows(alike: list[tuple[Stage, Metrics]]) -> list[list[str]]:
     rows.append([f"latency of a forward, ms<small>{escape(how)}</small>", *(_latency(metrics) for _, metrics in alike)])
     memory = [cost.get("peak_memory_bytes") for cost in costs]
     if any(memory):
-        rows.append(["peak memory", *(f"{value / 1e9:.3g} GB" if value else "–" for value in memory)])
+        rows.append(["peak memory", *(byte_size(value) if value else "–" for value in memory)])
     if len(alike) > 1:
         rows.append(["speed beside the intact model<small>timed in turns with it</small>", *map(_speed, alike)])
     return rows

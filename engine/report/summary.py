@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from engine.evaluation.comparing import speedup
+from engine.evaluation.comparing import compared, speedup
 from engine.report.lineage import way_to_last
 from engine.report.measured import Metrics, floor_of, main_score, measured_stages
-from engine.report.verdicts import compare
 from engine.report.words import count, number
 from engine.runs.stage import Stage
 from engine.runs.store import Run
@@ -53,7 +52,7 @@ def evaluate_header(run: Run, stage: Stage) -> str:
         return lead
     value = metrics["fidelity"][name]
     words = {-1: "worse, beyond noise, than", 0: "no different, beyond noise, from", 1: "better, beyond noise, than"}
-    said = words[compare(name, floor, value, floor=floor)]
+    said = words[compared(name, floor, value, floor=floor)]
     text = f"<b>{escape(name)} {number(value['value'])} is {said} what real images score</b>, {number(floor['value'])}."
     return f'{lead}<p class="verdict">{text}</p>'
 
@@ -61,7 +60,7 @@ def evaluate_header(run: Run, stage: Stage) -> str:
 def verdict(before: Metrics, after: Metrics) -> str:
     """One paragraph; names every number that changed beyond noise, and doesn't call the others a change."""
     shared = [score for score in before["fidelity"] if score in after["fidelity"]]
-    found = {s: compare(s, before["fidelity"][s], after["fidelity"][s], floor=floor_of(before, s)) for s in shared}
+    found = {s: compared(s, before["fidelity"][s], after["fidelity"][s], floor=floor_of(before, s)) for s in shared}
     if not found:
         return ""
     worse, better, same = ([escape(s) for s in shared if found[s] == sign] for sign in (-1, 1, 0))

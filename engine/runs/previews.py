@@ -1,33 +1,24 @@
 """Small questions that the worker answers itself, its models warm: about a second on the bundled ones."""
 
-import os
 import time
-from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from engine.data import load_data
 from engine.errors import InputError
-from engine.evaluation.protocol import ADAPTIVE, Protocol
+from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw
-from engine.evaluation.trajectory import following
 from engine.importance.ced import joint_effect
 from engine.importance.config import CedConfig
 from engine.pruning.config import check_blocks
-from engine.runs.learn_previews import block_states_preview
+from engine.runs.drawing_previews import block_states_preview, trajectory_preview
 from engine.runs.opening_previews import check_preview, inspect_preview, look_preview
-from engine.runs.progress import config_from
+from engine.runs.preview_picture import save_picture
 from engine.runs.run_model import model_options
 from engine.runs.threads import threads_for
 from engine.runs.warm_models import WarmModel, warm_model
-from engine.runs.workspace import write_json, writing
-from engine.steps import result_of, told_as
-
-_TELL_SECONDS = 0.5
 
 
 def answer_preview(kind: str, params: dict[str, Any], *, folder: Path, device: str) -> dict[str, Any]:
@@ -96,51 +87,8 @@ def _pairs(
     for name, images in drawn.items():
         pictures[name] = [f"{name}_{index}.png" for index in range(len(seeds))]
         for image, file in zip(images, pictures[name], strict=True):
-            _save(image, folder, file)
+            save_picture(image, folder, file)
     return pictures
-
-
-def trajectory_preview(params: dict[str, Any], folder: Path, device: str) -> dict[str, Any]:
-    """One picture on its way from noise, each row of frames as one PNG: they stand side by side in it."""
-    started = time.perf_counter()
-    workspace = folder.resolve().parents[1]
-    model = warm_model(params["model"], device=device, workspace=workspace, options=model_options(params)).model
-    protocol = config_from(Protocol, params["protocol"])
-    protocol = replace(protocol, sampler=protocol.sampler or model.process.default_sampler, device=model.device.type)
-    with threads_for(model):
-        steps = following(model, label=params["class"], seed=params["seed"], protocol=protocol)
-        frames = result_of(told_as(steps, _teller(folder, protocol)))
-    files = {"state": "states.png", "estimate": "estimates.png"}
-    for name, file in files.items():
-        _save(np.concatenate([getattr(frame, name) for frame in frames], axis=1), folder, file)
-    return {
-        "frames": [{"step": frame.step, "time": frame.time, "noise_left": frame.noise_left} for frame in frames],
-        "images": files,
-        "process": model.process.name,
-        "protocol": asdict(protocol),
-        "seconds": round(time.perf_counter() - started, 3),
-    }
-
-
-def _teller(folder: Path, protocol: Protocol) -> Callable[[int], None]:
-    """Writes how far it is, at most twice a second: an adaptive sampler doesn't know how many steps there will be."""
-    known = 0 if protocol.sampler in ADAPTIVE else protocol.num_steps
-    said = [time.perf_counter()]
-
-    def tell(done: int) -> None:
-        if time.perf_counter() - said[-1] > _TELL_SECONDS:
-            said[:] = [time.perf_counter()]
-            words = f"step {done} of {known}" if known else f"step {done}"
-            write_json(folder / "progress.json", {"message": words, "progress": done / known if known else 0.0})
-
-    return tell
-
-
-def _save(image: np.ndarray, folder: Path, file: str) -> None:
-    """Whole or not there."""
-    with writing(folder / file):
-        Image.fromarray(image).save(folder / f".{file}.tmp", format="PNG")
-        os.replace(folder / f".{file}.tmp", folder / file)
 
 
 PREVIEWS = {

@@ -12,7 +12,7 @@ from engine.data.dataset import Data
 from engine.data.latents import with_pictures
 from engine.errors import AssetError, InputError
 from engine.evaluation.efficiency import compare_efficiency
-from engine.evaluation.features import load_features
+from engine.evaluation.features import extract_all, load_features
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
 from engine.evaluation.picture_scores import score_pictures
 from engine.evaluation.protocol import Protocol
@@ -88,11 +88,19 @@ def evaluate_into(
         samples = yield from _drawn_and_kept(kept / "samples.npz", model, protocol)
     else:
         samples = yield from _drawn(model, protocol)
-    scores = score_pictures(samples.images, samples.labels, data.name, device=device)
+    seen = extract_all(load_features("demo-cnn", device=device), samples.images)
+    scores = score_pictures(samples.images, samples.labels, data.name, device=device, extracted=seen)
     # not compressed: whoever looks at some of the pictures has the others stay on the disk
     np.savez(folder / "samples.npz", arr_0=samples.images, labels=samples.labels, seeds=samples.seeds, **scores)
     fidelity = evaluate_fidelity(
-        samples.images, samples.labels, data, features=protocol.features, seed=protocol.seed, device=device, cache=cache
+        samples.images,
+        samples.labels,
+        data,
+        features=protocol.features,
+        seed=protocol.seed,
+        device=device,
+        cache=cache,
+        extracted=seen if protocol.features == "demo-cnn" else None,
     )
     *before, efficiency = compare_efficiency([intact, model] if intact else [model], timing, sampling=protocol)
     metrics = {"protocol": asdict(protocol), **fidelity.as_dict(), "efficiency": efficiency.as_dict()}

@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from engine.errors import AssetError, InputError, WorkspaceError
+from engine.evaluation.comparing import compared
 from engine.report.gallery import NUM_SEEDS, picture
 from engine.report.plots import colour_limit
 from engine.report.report import render_report, write_report
-from engine.report.verdicts import compare
 from engine.runs.store import Run, create_run
 from engine.runs.workspace import Workspace, open_workspace
 from tests.app import fixtures
@@ -469,11 +469,11 @@ def test_better_and_worse_are_said_beyond_noise_only():
     def value(middle: float, half: float = 0.5) -> dict:
         return {"value": middle, "low": middle - half, "high": middle + half}
 
-    assert compare("FID (x)", value(3), value(3.9)) == 0
-    assert compare("FID (x)", value(3), value(5)) == -1 and compare("FID (x)", value(5), value(3)) == 1
-    assert compare("recall (x)", value(3), value(5)) == 1
-    assert compare("FID (x)", value(3), value(5), floor=value(0, 1.1)) == 0  # a gap as wide as the floor's range
-    assert compare("FID (x)", value(3), value(5), floor=value(0, 0.9)) == -1
+    assert compared("FID (x)", value(3), value(3.9)) == 0
+    assert compared("FID (x)", value(3), value(5)) == -1 and compared("FID (x)", value(5), value(3)) == 1
+    assert compared("recall (x)", value(3), value(5)) == 1
+    assert compared("FID (x)", value(3), value(5), floor=value(0, 1.1)) == 0  # a gap as wide as the floor's range
+    assert compared("FID (x)", value(3), value(5), floor=value(0, 0.9)) == -1
 
 
 def test_colours_are_full_where_most_cells_lie():
