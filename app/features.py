@@ -4,7 +4,6 @@ from typing import Any
 
 from app import jobs
 from app.errors import shown_as_one_line
-from engine.byte_size import byte_size
 from engine.errors import EngineError
 from engine.evaluation.weights import NAMES, PUBLISHED, find_weights
 
@@ -45,7 +44,7 @@ def path_of_weights(place: Any, name: str, *, key: str) -> str:
 def _title(name: str) -> str:
     if name not in PUBLISHED:
         return f"{name} · ships with the studio"
-    return f"{name} · {'here' if _is_here(name) else byte_size(PUBLISHED[name].num_bytes)}"
+    return f"{name} · {'here' if _is_here(name) else _size(name)}"
 
 
 def _where(name: str) -> str:
@@ -53,10 +52,10 @@ def _where(name: str) -> str:
         return ""
     if _is_here(name):
         return " Its weights are on this machine; they are checked against the published SHA-256 before use."
-    size, host = byte_size(PUBLISHED[name].num_bytes), PUBLISHED[name].url.split("/")[2]
+    host = PUBLISHED[name].url.split("/")[2]
     return (
-        f" Its weights ({size}) aren't here yet: the run downloads them from {host}, checks their SHA-256 and keeps "
-        "them for next time. Stopped, it goes on from there."
+        f" Its weights ({_size(name)}) aren't here yet: the run downloads them from {host}, checks their SHA-256 and "
+        "keeps them for next time. Stopped, it goes on from there."
     )
 
 
@@ -65,3 +64,7 @@ def _is_here(name: str) -> bool:
         return find_weights(name, workspace=jobs.workspace().root) is not None
     except EngineError:  # the environment names a file that isn't there: said of the one that is chosen
         return False
+
+
+def _size(name: str) -> str:
+    return f"{PUBLISHED[name].num_bytes / 1e6:,.0f} MB"
