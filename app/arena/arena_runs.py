@@ -31,16 +31,32 @@ class Recorded:
     name: str
     content: dict[str, Any]
 
+    @property
+    def title(self) -> str:
+        """With what tells it from others of the same model and data."""
+        arena, training = self.content, self.content["config"]["finetune"]
+        parts = [f"{arena['model']} on {arena['data']}", f"{training['num_steps']:,} steps"]
+        if training.get("distill_weight"):
+            parts.append(f"distillation {training['distill_weight']:g}")
+        if self.share < 1:
+            parts.append(f"{len(arena['bouts'])} of {arena['planned']} trainings")
+        return " · ".join(parts)
+
+    @property
+    def share(self) -> float:
+        """Of what was planned, how much is measured."""
+        return len(self.content["bouts"]) / (self.content.get("planned") or len(self.content["bouts"]) or 1)
+
 
 def recorded() -> list[Recorded]:
-    """Says so where one is damaged, and leaves it out."""
+    """The most complete first, and of these the largest. Says so where one is damaged, and leaves it out."""
     found = []
     for file in sorted(_FOLDER.glob("*.json")):
         try:
             found.append(Recorded(name=file.stem, content=_checked(file.name, read_asset(file))))
         except AssetError as error:
             show(str(error))
-    return found
+    return sorted(found, key=lambda arena: (-arena.share, -len(arena.content["bouts"])))
 
 
 @st.cache_data(max_entries=16, show_spinner=False)

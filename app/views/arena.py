@@ -34,7 +34,7 @@ def page() -> None:
 
 
 def _choose(recorded: dict[str, arena_runs.Recorded], own: dict[str, Run]) -> str | None:
-    titles = {name: f"Recorded: {a.content['model']} on {a.content['data']}" for name, a in recorded.items()}
+    titles = {name: f"Recorded: {arena.title}" for name, arena in recorded.items()}
     titles |= {run_id: f"Yours: {_title(run)}" for run_id, run in own.items()}
     if not titles:
         address.remember(arena=None)

@@ -289,6 +289,17 @@ def test_the_recorded_arenas_that_ship_are_shown(empty: Workspace, open_page: Op
         assert "came out best" in words(at)
 
 
+def test_recorded_arenas_are_told_apart_and_the_most_complete_comes_first(
+    empty: Workspace, open_page: Open, assets: Path
+) -> None:
+    record(assets, num_bouts=12, planned=66)
+    (assets / "sit-shapes.json").rename(assets / "a-part.json")
+    record(assets)
+    choice = open_page("arena").selectbox[0]
+    whole = "Recorded: demo-sit on shapes · 600 steps · distillation 4"
+    assert choice.options == [whole, f"{whole} · 12 of 66 trainings"]
+
+
 def test_a_recording_that_is_not_whole_says_what_is_missing(empty: Workspace, open_page: Open, assets: Path) -> None:
     record(assets, num_bouts=12, planned=66)
     said = words(open_page("arena", arena="sit-shapes"))
