@@ -10,8 +10,8 @@ from engine.evaluation.comparing import speedup
 
 NOTE = (
     "Times of different runs are never divided by each other: another moment, another load. A speed-up sets a stage "
-    "against its run's intact model, timed with it in turns; its range sets the slowest of one (95th percentile) "
-    "against the fastest of the other (5th)."
+    "against its run's intact model, timed with it in turns: the median of the turns' ratios, with its 90 % "
+    "interval. Files from before the turns were kept set the slowest of one against the fastest of the other."
 )
 
 

@@ -114,7 +114,7 @@ def _ranges(shown: Sequence[Measured]) -> str:
     several = len({one.picked.run.id for one in shown}) > 1
     each = " Each run's stages are set against its own intact model." if several else ""
     return (
-        f"Bars upwards: 90 % intervals. Bars sideways: what the 5th to 95th percentiles of both times allow "
+        "Bars both ways: 90 % intervals; speed is the median of many turns "
         f"({', '.join(filter(None, ['one forward', timing]))}, in turns with the intact model).{each} "
         f"Measured with {shown[0].protocol}."
     )

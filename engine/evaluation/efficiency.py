@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
+from engine.evaluation.interval import Interval, median_interval
 from engine.evaluation.peak_memory import peak_memory
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw, images_at_a_time
@@ -58,6 +59,7 @@ class Efficiency:
     parameters: int
     macs: int  # multiply-adds of one forward for one image
     latency_ms: Latency  # of one forward for batch_size images
+    speedup: Interval | None  # of one forward over the first model's, turn by turn; None for the first itself
     images_per_second: float  # through one forward, at the median latency; a picture takes many forwards
     batch_size: int
     device: str
@@ -91,9 +93,8 @@ def measure_latency(
     network: DiT, *, batch_size: int, device: torch.device | str, repeats: int = 20, warmup: int = 3
 ) -> Latency:
     """The network must be on ``device`` already."""
-    return _time_in_turns(
-        [network], batch_size=batch_size, device=torch.device(device), repeats=repeats, warmup=warmup
-    )[0]
+    device = torch.device(device)
+    return _latency(_time_in_turns([network], batch_size=batch_size, device=device, repeats=repeats, warmup=warmup)[0])
 
 
 def measure_efficiency(model: Model, timing: Timing | None = None, *, repeats: int = 20) -> Efficiency:
@@ -115,7 +116,9 @@ def compare_efficiency(
     if repeats < 1:
         raise InputError(f"repeats {repeats} must be at least 1")
     networks = [_in_precision(model.network, timing.precision) for model in models]
-    latencies = _time_in_turns(networks, batch_size=timing.batch_size, device=device, repeats=repeats, warmup=3)
+    milliseconds = _time_in_turns(networks, batch_size=timing.batch_size, device=device, repeats=repeats, warmup=3)
+    latencies = [_latency(own) for own in milliseconds]
+    speedups = [None, *(median_interval(milliseconds[0] / own) for own in milliseconds[1:])]
     speeds, notes = [None] * len(models), _notes(timing, device)
     if sampling is not None:
         speeds, why_not = _speeds_of_sampling(models, sampling, timing, latencies)
@@ -125,6 +128,7 @@ def compare_efficiency(
             parameters=count_parameters(model.network),
             macs=count_macs(model.network),
             latency_ms=latency,
+            speedup=speedup,
             images_per_second=1000 * timing.batch_size / latency.median,
             batch_size=timing.batch_size,
             device=str(device),
@@ -134,7 +138,7 @@ def compare_efficiency(
             sampling=speed,
             notes=tuple(notes),
         )
-        for model, network, latency, speed in zip(models, networks, latencies, speeds, strict=True)
+        for model, network, latency, speedup, speed in zip(models, networks, latencies, speedups, speeds, strict=True)
     ]
 
 
@@ -217,8 +221,9 @@ def _on_one_device(models: Sequence[Model]) -> torch.device:
 
 def _time_in_turns(
     networks: Sequence[DiT], *, batch_size: int, device: torch.device, repeats: int, warmup: int
-) -> list[Latency]:
-    """Fewer repeats than asked for, though at least three, where a large model on a slow device would take minutes."""
+) -> np.ndarray:
+    """Milliseconds (networks, repeats). Fewer repeats than asked for, though at least three, where a large model on a
+    slow device would take minutes."""
     inputs = [_inputs(network, batch_size) for network in networks]
     milliseconds = np.zeros((len(networks), repeats))
     begun, turn = time.perf_counter(), -warmup
@@ -236,10 +241,12 @@ def _time_in_turns(
             turn = 0
         if turn >= _LEAST_REPEATS and time.perf_counter() - begun > _ENOUGH_SECONDS:
             break
-    return [
-        Latency(median=median, low=low, high=high)
-        for low, median, high in np.percentile(milliseconds[:, :turn], (5, 50, 95), axis=1).T.tolist()
-    ]
+    return milliseconds[:, :turn]
+
+
+def _latency(milliseconds: np.ndarray) -> Latency:
+    low, median, high = np.percentile(milliseconds, (5, 50, 95)).tolist()
+    return Latency(median=median, low=low, high=high)
 
 
 def _inputs(network: DiT, batch_size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import binom
 
 CONFIDENCE = 0.9
 _Z = 1.6448536269514722  # 95th percentile of the normal distribution, for 90 % intervals
@@ -20,6 +21,14 @@ def bootstrap_interval(value: float, resampled: np.ndarray, *, least: float = -n
     KID alike, so that unmoved percentiles would often lie above the value itself."""
     low, high = np.quantile(resampled, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2)) - resampled.mean()
     return Interval(value=value, low=max(least, value + min(0.0, float(low))), high=value + max(0.0, float(high)))
+
+
+def median_interval(values: np.ndarray) -> Interval:
+    """The median between two of the ``values`` that hold it with at least 90 %, whatever their distribution: as many
+    lie below it as heads come up (David and Nagaraja, Order Statistics, 7.1). Of less than five: least and most."""
+    ordered = np.sort(values)
+    least = max(0, int(binom.ppf((1 - CONFIDENCE) / 2, len(ordered), 0.5)) - 1)
+    return Interval(value=float(np.median(ordered)), low=float(ordered[least]), high=float(ordered[-1 - least]))
 
 
 def share_interval(share: float, num: int) -> Interval:

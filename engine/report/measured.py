@@ -117,8 +117,8 @@ def _quality_against_speed(page: Page, alike: list[tuple[Stage, Metrics]]) -> st
         floor=floor["value"] if floor else None,
     )  # fmt: skip
     best = "upper right" if higher_is_better(name) else "lower right"
-    caption = f"Quality against speed, stage by stage: {best} is best. Upright lines are 90 % intervals; level ones "
-    caption += "set the slowest repeats of one model against the fastest of the other (5th and 95th percentile)"
+    caption = f"Quality against speed, stage by stage: {best} is best. Lines are 90 % intervals; speed is the "
+    caption += "median of the ratios of forwards timed in turns"
     caption += "; dashed: what real images score." if floor else "."
     return "<h3>Quality against speed</h3>" + page.figure(
         plot, label=f"{name} against speed for {len(points)} stages", caption=caption, rows=rows,

@@ -107,6 +107,8 @@ def _cost_rows(about: Mapping[str, Any], cost: Mapping[str, Any] | None, *, suff
     times = cost["latency_ms"]
     ends = {"value": times["median"], "low": times["low"], "high": times["high"]}
     yield {**where, "metric": "latency_ms" + suffix, **ends, "interval": "5th and 95th percentile of repeats"}
+    if cost.get("speedup"):
+        yield {**where, "metric": "speedup" + suffix, **cost["speedup"], "interval": "90 % of the median over turns"}
 
 
 def _ced_rows(ced: Mapping[str, Any] | None) -> Iterator[dict[str, Any]]:

@@ -77,5 +77,7 @@ def test_a_speedup_rests_on_what_was_timed_in_turns():
 
     metrics = {"efficiency": timed(5.0, 4.0, 8.0), "efficiency_of_intact": timed(10.0, 8.0, 12.0)}
     assert speedup(metrics) == {"value": 2.0, "low": 1.0, "high": 3.0}
+    metrics["efficiency"]["speedup"] = {"value": 1.9, "low": 1.8, "high": 2.1}
+    assert speedup(metrics) == {"value": 1.9, "low": 1.8, "high": 2.1}
     assert speedup({"efficiency": timed(5.0, 4.0, 8.0)}) is None
     assert speedup({"efficiency": {}, "efficiency_of_intact": timed(5.0, 4.0, 8.0)}) is None

@@ -3,6 +3,7 @@ import statistics
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -161,6 +162,16 @@ def test_the_speedup_is_the_median_of_the_turns_ratios(monkeypatch):
     first, second = compare_sampling([_model(_network())] * 2, SAMPLING, batch_size=12, turns=3)
     assert second.speedup == statistics.median([2, 3, 1]) and (second.speedup_low, second.speedup_high) == (1, 3)
     assert first.images_per_second == 12 / 6 and second.images_per_second == 12 / 6
+
+
+def test_the_speedup_of_a_forward_rests_on_pairs_of_the_same_turn(monkeypatch):
+    # a machine that is ten times slower in some turns: each model alone is all over the place, their ratio isn't
+    busy = np.where(np.arange(20) % 3 == 0, 10.0, 1.0)
+    monkeypatch.setattr(efficiency, "_time_in_turns", lambda *_, **__: np.stack([8 * busy, 4 * busy]))
+    intact, pruned = compare_efficiency([_model(_network())] * 2)
+    assert intact.speedup is None and intact.as_dict()["speedup"] is None
+    assert pruned.as_dict()["speedup"] == {"value": 2.0, "low": 2.0, "high": 2.0}
+    assert (pruned.latency_ms.low, pruned.latency_ms.high) == (4, 40)
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"turns": 0}])

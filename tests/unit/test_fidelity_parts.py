@@ -16,7 +16,7 @@ from engine.evaluation.features import extract_all, load_features
 from engine.evaluation.fidelity import evaluate_fidelity
 from engine.evaluation.frechet import Gaussian, frechet_distances
 from engine.evaluation.inception_score import inception_score, resampled_scores
-from engine.evaluation.interval import halves_interval, share_interval
+from engine.evaluation.interval import Interval, halves_interval, median_interval, share_interval
 from engine.evaluation.kernel import mean_of_pairs, resampled_kernel_distances, split_kernel_distance
 from engine.evaluation.neighbours import inside, nearest, precision_and_recall
 from engine.evaluation.resampling import halves
@@ -115,6 +115,15 @@ def test_the_interval_of_recall_is_as_wide_as_the_spread_of_independent_draws():
     spread = np.std([recall.value for recall in recalls], ddof=1)
     width = np.mean([recall.high - recall.low for recall in recalls]) / 2 / 1.645
     assert 0.5 < width / spread < 2
+
+
+@pytest.mark.parametrize(("num", "least"), [(5, 0.93), (20, 0.94), (21, 0.90)])
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says(num, least):
+    rng = np.random.default_rng(0)
+    found = [median_interval(rng.lognormal(0.0, 1.0, num)) for _ in range(4000)]  # whose median is 1
+    share = np.mean([interval.low <= 1.0 <= interval.high for interval in found])
+    assert least <= share <= least + 0.05
+    assert median_interval(np.array([3.0, 1.0])) == Interval(value=2.0, low=1.0, high=3.0)
 
 
 def test_shares_of_nothing_and_of_all_have_an_interval():

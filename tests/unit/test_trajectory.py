@@ -15,7 +15,7 @@ from engine.evaluation.sampling import draw
 from engine.evaluation.trajectory import following
 from engine.models.checkpoints import load_model, save_model
 from engine.process import PROCESSES, adaptive, make_process
-from engine.runs import previews
+from engine.runs import drawing_previews
 from engine.runs.previews import answer_preview
 from engine.runs.workspace import open_workspace
 from engine.steps import result_of
@@ -181,7 +181,7 @@ def test_a_question_about_a_way_that_makes_no_sense_costs_one_line(workspace, tm
 
 
 def test_how_far_it_is_is_written_for_whoever_waits(workspace, tmp_path, monkeypatch):
-    monkeypatch.setattr(previews, "_TELL_SECONDS", -1.0)
+    monkeypatch.setattr(drawing_previews, "_TELL_SECONDS", -1.0)
     folder = workspace.previews / "key"
     folder.mkdir(parents=True)
     asked = {"sampler": "euler", "num_steps": 5, "cfg_scale": 1.0}
