@@ -1,4 +1,4 @@
-"""How fast pictures are drawn, end to end: noise in, pictures out, decoding included. Three parts, all by default:
+"""How fast pictures are drawn, end to end: noise in, pictures out, decoding included. All but the last by default:
 
 half        a model of half the depth against the whole one. The bound is the ratio of depths; beside it that of the
             multiply-adds of one forward, and what a picture takes outside the blocks, which no pruning makes faster.
@@ -6,6 +6,8 @@ diffusers   this product against diffusers' DiTPipeline: the same weights (expor
             guidance and precision.
 ways        other ways of drawing against the usual one: all in one batch instead of groups of a fixed size, bfloat16,
             compiled blocks, the conditioning worked out once for each (timestep, class).
+xl          as half, for 12 of the 28 blocks of a DiT-XL/2 with random weights, one picture of two steps at a time: some
+            minutes and 6 GiB, so only where it is asked for.
 
 What is compared takes turns (A, B, A, B, …), so that a busy machine slows both alike; the ratio of each turn is taken,
 and their median is the speed-up, with the middle half of the turns, by the clock and by the processor's time, which
@@ -33,19 +35,21 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from bench.xl import CHECKPOINT, make_inputs
 from engine import Protocol, export, keep_blocks, load_model
-from engine.evaluation.efficiency import compare_sampling, count_macs
+from engine.evaluation.efficiency import count_macs
 from engine.evaluation.sampling import draw, draw_together, images_at_a_time
 from engine.models.dit import DiT
 from engine.models.model import Model
 
 PARTS = ("half", "diffusers", "ways")
+XL_KEPT = [round(27 * k / 11) for k in range(12)]  # evenly spread
 Images = np.ndarray  # uint8 (N, H, W, 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", action="append", choices=PARTS)
+    parser.add_argument("--part", action="append", choices=(*PARTS, "xl"))
     parser.add_argument("--model", action="append", help="default: demo-sit-digits and demo-dit-digits")
     parser.add_argument("--images", type=int, default=24)
     parser.add_argument("--num-steps", type=int, default=20)
@@ -59,26 +63,46 @@ def main() -> None:
     print(f"{torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}")
     for name in args.model or ["demo-sit-digits", "demo-dit-digits"]:
         if "half" in parts:
-            half_the_depth(load_model(name), protocol, args.turns)
+            intact = load_model(name)
+            fewer_blocks(intact, list(range(0, intact.config.depth, 2)), protocol, args.turns)
+    if "xl" in parts:
+        few = replace(protocol, num_images=1, num_steps=2)
+        with tempfile.TemporaryDirectory() as folder:
+            fewer_blocks(random_xl(Path(folder)), XL_KEPT, few, args.turns)
     if "diffusers" in parts:
         against_diffusers(load_model("demo-dit"), protocol, args.turns)
     if "ways" in parts:
         other_ways(load_model((args.model or ["demo-dit-digits"])[0]), protocol, args.turns)
 
 
-def half_the_depth(intact: Model, protocol: Protocol, turns: int) -> None:
-    depth = intact.config.depth
-    pruned = keep_blocks(intact, list(range(0, depth, 2)))
-    bound, macs = depth / pruned.config.depth, count_macs(intact.network) / count_macs(pruned.network)
-    before, after = compare_sampling([intact, pruned], protocol, batch_size=protocol.num_images, turns=turns)
-    print(
-        f"{intact.ref}: {depth} -> {pruned.config.depth} blocks, {protocol.label()}\n"
-        f"  {before.images_per_second:.1f} -> {after.images_per_second:.1f} images/s, "
-        f"{after.speedup:.2f}x faster end to end ({after.speedup_low:.2f} ... {after.speedup_high:.2f} over {turns} "
-        f"turns); bound {bound:.2f}x by depth: {100 * after.speedup / bound:.0f} % of it; {macs:.2f}x by MACs\n"
-        f"  outside the blocks: {100 * outside_the_blocks(before.seconds, after.seconds, bound):.0f} % of the "
-        "intact model's time, which no pruning makes faster"
+def fewer_blocks(intact: Model, kept: list[int], protocol: Protocol, turns: int) -> None:
+    pruned, depth = keep_blocks(intact, kept), intact.config.depth
+    bound, macs = depth / len(kept), count_macs(intact.network) / count_macs(pruned.network)
+    labels, seeds = labels_and_seeds(intact, protocol)
+
+    def drawing(model: Model) -> Callable[[], object]:
+        return lambda: draw(model, labels=labels, seeds=seeds, protocol=protocol)
+
+    pairs = in_turns(drawing(intact), drawing(pruned), turns)
+    (whole, part), ratios = np.median(pairs[:, :, 0], axis=0), pairs[:, 0] / pairs[:, 1]
+    clock, processor = (
+        f"{spread(ratios[:, k])}: {100 * np.median(ratios[:, k]) / bound:.0f} % of the bound" for k in range(2)
     )
+    print(
+        f"{intact.ref}: {depth} -> {len(kept)} blocks, {protocol.label()}, {turns} turns\n"
+        f"  bound {bound:.2f}x by depth; {macs:.2f}x by MACs\n"
+        f"  {len(seeds) / whole:.3g} -> {len(seeds) / part:.3g} images/s, faster end to end by the clock {clock}; "
+        f"by the processor's time {processor}\n"
+        f"  outside the blocks: {100 * outside_the_blocks(whole, part, bound):.0f} % of the intact model's time, "
+        "which no pruning makes faster"
+    )
+
+
+def random_xl(folder: Path) -> Model:
+    """A DiT-XL/2 with random weights and a small autoencoder of the published one's shape."""
+    make_inputs(folder)
+    found = load_model(str(folder / CHECKPOINT), process="diffusion", autoencoder=str(folder / "vae"))
+    return replace(found, ref="DiT-XL/2, random weights")
 
 
 def outside_the_blocks(whole: float, pruned: float, bound: float) -> float:
@@ -189,8 +213,8 @@ def labels_and_seeds(model: Model, protocol: Protocol) -> tuple[np.ndarray, np.n
 def compare(name: str, usual: Callable[[], Images], other: Callable[[], Images], turns: int) -> None:
     before, after = usual(), other()  # warm, too
     difference = np.abs(before.astype(int) - after.astype(int))
-    pairs = np.array([(seconds_of(usual), seconds_of(other)) for _ in range(turns)])  # (turns, 2, clock and processor)
-    clock, processor = (np.sort(pairs[:, 0, k] / pairs[:, 1, k]) for k in range(2))
+    pairs = in_turns(usual, other, turns)
+    clock, processor = (pairs[:, 0, k] / pairs[:, 1, k] for k in range(2))
     first, second = (len(before) / np.median(pairs[:, k, 0]) for k in range(2))
     print(
         f"  {name}: {first:.1f} -> {second:.1f} images/s, {spread(clock)} faster by the clock, {spread(processor)} by "
@@ -199,13 +223,18 @@ def compare(name: str, usual: Callable[[], Images], other: Callable[[], Images],
     )
 
 
+def in_turns(usual: Callable[[], object], other: Callable[[], object], turns: int) -> np.ndarray:
+    """(turns, 2, clock and processor) seconds, after one turn that warms up."""
+    return np.array([(seconds_of(usual), seconds_of(other)) for _ in range(1 + turns)])[1:]
+
+
 def spread(ratios: np.ndarray) -> str:
     """Median, and the middle half of the turns."""
     low, median, high = np.percentile(ratios, (25, 50, 75))
     return f"{median:.2f}x ({low:.2f} ... {high:.2f})"
 
 
-def seconds_of(work: Callable[[], Images]) -> tuple[float, float]:
+def seconds_of(work: Callable[[], object]) -> tuple[float, float]:
     """By the clock and by the processor, all threads together."""
     begun, processor = time.perf_counter(), time.process_time()
     work()

@@ -26,11 +26,12 @@ from engine.models.dit import DiT, DiTConfig
 from engine.models.presets import PRESETS
 
 NUM_IMAGES = 64
+CHECKPOINT = "DiT-XL-2-256x256.pt"
 
 
 def make_inputs(folder: Path) -> None:
     network = DiT(DiTConfig(**PRESETS["XL/2"])).initialize(torch.Generator().manual_seed(0), gate_std=0.02)
-    torch.save(network.state_dict(), folder / "DiT-XL-2-256x256.pt")
+    torch.save(network.state_dict(), folder / CHECKPOINT)
     torch.manual_seed(0)
     AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -50,7 +51,7 @@ def make_inputs(folder: Path) -> None:
 
 
 def steps(folder: Path, device: str) -> list[tuple[str, list[str]]]:
-    model, data = str(folder / "DiT-XL-2-256x256.pt"), str(folder / "data")
+    model, data = str(folder / CHECKPOINT), str(folder / "data")
     of_model = ["--process", "diffusion", "--vae", str(folder / "vae"), "--device", device]
     workspace = ["--workspace", str(folder / "workspace")]
     pruned, here = str(folder / "run" / "stages" / "1"), ["--device", device, *workspace]
