@@ -8,7 +8,7 @@ from app import address, blocks, jobs, measuring
 from app.access import rights
 from app.errors import sentence
 from app.importance import heatmap
-from app.keeping import pack_button, states
+from app.keeping import pack_button, report_button, states
 from engine.runs.bin import delete_run
 from engine.runs.listing import RunSummary
 from engine.runs.store import Run
@@ -24,7 +24,7 @@ _PAGES = {
 
 
 def draw(summary: RunSummary) -> None:
-    st.subheader(summary.title, anchor=False)
+    st.header(summary.title, anchor=False)
     run, meaning = jobs.readable(summary.id), states.MEANINGS[summary.state]
     st.badge(summary.state, color=meaning.colour, help=meaning.words)
     if line := states.line_of(summary, run):
@@ -33,6 +33,7 @@ def draw(summary: RunSummary) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         if run is not None:
             _links(run)
+            report_button.draw(run)
             pack_button.draw(run, summary.state)
         _actions(summary)
     if run is not None:

@@ -11,6 +11,7 @@ from app.arena import arena_charts, arena_entries, arena_foresight, arena_readin
 from app.arena.arena_charts import Dot
 from app.arena.arena_entries import GROUPS, Entry
 from app.importance.criteria import short
+from app.keeping import report_button
 from app.style import palette
 from engine.evaluation.protocol import Protocol
 
@@ -141,3 +142,5 @@ def _downloads(content: dict[str, Any], name: str) -> None:
             "JSON", lambda: jobs.as_json(content), file_name=f"{file}.json", mime="application/json",
             on_click="ignore", type="tertiary", help="Everything: scores, sets, bouts, result and settings.",
         )  # fmt: skip
+        if run := jobs.readable(name):  # a recorded one has none
+            report_button.draw(run)

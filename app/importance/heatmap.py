@@ -8,6 +8,7 @@ from plotly.colors import sample_colorscale
 from app import address, blocks, charts, jobs
 from app.errors import one_line_errors
 from app.importance import branches, effect, heatmap_picture, removal
+from app.keeping import report_button
 from app.style import palette
 from engine.importance.config import VARIABLES
 from engine.models.bundled import ModelInfo
@@ -238,7 +239,8 @@ def table(result: dict) -> pd.DataFrame:
 
 
 def downloads(name: str, sides: list[heatmap_picture.Side], *, signed: bool, limit: float, rows: list[int]) -> None:
-    """Table, whole result and picture of what is on screen."""
+    """Table, whole result and picture of what is on screen; ``name``: the run's id, or of a pair what its files are
+    called."""
     results = [side.result for side in sides]
     with st.container(horizontal=True, horizontal_alignment="left"):
         st.download_button(
@@ -255,6 +257,8 @@ def downloads(name: str, sides: list[heatmap_picture.Side], *, signed: bool, lim
             file_name=f"{name}.png", mime="image/png", on_click="ignore", type="tertiary",
             help="The heatmap as a picture, with its scale, the intervals of each block and how it was measured.",
         )  # fmt: skip
+        if run := jobs.readable(name):  # not of a pair
+            report_button.draw(run)
 
 
 def _table_of(results: list[dict]) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import streamlit as st
 
 from app import address, blocks, jobs, known, sliders
-from app.pruning import vote_table
+from app.pruning import judging, vote_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import ORDERS, VARIABLES
 from engine.models.bundled import ModelInfo
@@ -24,12 +24,14 @@ _SHARES = {"even": "Even", "last-heavy": "More for later", "final": "Most for th
 
 def plan(info: ModelInfo, data: str) -> dict:
     """What to drop, as the params of the run; empty while nothing is chosen."""
-    st.subheader("1 · What to drop", anchor=False)
+    st.header("1 · What to drop", anchor=False)
     way = address.choose(
         "How to choose", list(_WAYS), param="how", page="prune", widget=st.segmented_control,
         format_func=lambda name: _WAYS[name][0], help=" ".join(f"{a}: {b}" for a, b in _WAYS.values()),
     )  # fmt: skip
     st.html(f'<p class="ep-note">{_WAYS[way][1]}</p>')
+    if way != "hand":
+        address.remember(block=None)
     if way == "adaptive":
         return _adaptive(info)
     drop = _by_rank(info, data) if way == "rank" else _by_hand(info)
@@ -124,8 +126,8 @@ def _scoring() -> dict:
 
 def recovery(info: ModelInfo, data: str) -> dict:
     """How to adapt, recover and measure, as the params of the run."""
-    st.subheader("2 · How to recover", anchor=False)
-    usual, protocol = usual_recovery(info.num_parameters), Protocol()
+    st.header("2 · How to recover", anchor=False)
+    usual = usual_recovery(info.num_parameters)
     size = f"{usual.learning_rate:g}"  # a model of another size starts from its own usual values
     num_images = known.dataset(data).num_images or 10**9  # an old entry may not say
     few = f"_{data}" if num_images < usual.batch_size else ""
@@ -163,19 +165,17 @@ def recovery(info: ModelInfo, data: str) -> dict:
         ),
     )  # fmt: skip
     check_batch(finetune, num_images)
-    measured = Protocol(
-        num_images=second[2].number_input(
-            "Images to score", 1, 50_000, protocol.num_images, 100, key="num_images", persist_state="session",
-            help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain.",
-        ),
-        device=jobs.device(),
+    to_score = second[2].number_input(
+        "Images to score", 1, 50_000, Protocol.num_images, 100, key="num_images", persist_state="session",
+        help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain.",
     )  # fmt: skip
+    judged = judging.draw(info, to_score)
     if advised and not adapt_steps:
         st.html(
             f'<p class="ep-note">{info.name} doesn\'t know the classes of {data} yet. Without adapting first, what is '
             "scored is a model that never saw them.</p>"
         )
-    return {"adapt_steps": adapt_steps, "finetune": asdict(finetune), "protocol": asdict(measured)}
+    return {"adapt_steps": adapt_steps, "finetune": asdict(finetune), **judged}
 
 
 def _by_rank(info: ModelInfo, data: str) -> list[int]:
@@ -206,6 +206,8 @@ def _by_hand(info: ModelInfo) -> list[int]:
     if "strip_prune" not in st.session_state:
         st.session_state["strip_prune"] = address.asked_blocks(info.depth)
     st.session_state["strip_prune"] = [block for block in st.session_state["strip_prune"] if block < info.depth]
-    return blocks.pick_blocks(
+    drop = blocks.pick_blocks(
         info.depth, key="prune", label="Blocks to drop", help="Click a block to drop it, click again to keep it."
     )
+    address.remember(block=",".join(map(str, drop)))
+    return drop

@@ -15,7 +15,7 @@ from app.comparing import (
 from app.comparing.asked_stages import comparable_runs
 from app.comparing.picked import Picked
 from app.errors import shown_as_one_line
-from engine.report.report import render_report
+from app.keeping import report_button
 from engine.runs.store import Run
 
 
@@ -39,21 +39,16 @@ def page() -> None:
 
 
 def _numbers(picked: list[Picked]) -> None:
-    st.subheader("In numbers", anchor=False)
+    st.header("In numbers", anchor=False)
     metrics_table.draw(picked)
     _reports(picked)
 
 
 def _reports(picked: list[Picked]) -> None:
-    runs: dict[str, Run] = {one.run.id: one.run for one in picked if one.run.kind == "prune"}
+    runs: dict[str, Run] = {one.run.id: one.run for one in picked}
     with st.container(horizontal=True):
         for run in runs.values():
-            name = "Report" if len(runs) == 1 else f"Report of {run.id}"
-            st.download_button(
-                name, lambda run=run: render_report(run, run.stages()), file_name=f"{run.id}.html", mime="text/html",
-                on_click="ignore", type="tertiary", key=f"report_{run.id}",
-                help="The whole run as one page to keep or send; needs no server.",
-            )  # fmt: skip
+            report_button.draw(run, label="Report" if len(runs) == 1 else f"Report of {run.id}")
 
 
 page()

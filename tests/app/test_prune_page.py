@@ -11,6 +11,8 @@ from streamlit.testing.v1 import AppTest
 from app import jobs
 from app.pruning import driving, recovery, vote_table
 from app.pruning.stage_tree import Place, places
+from engine.evaluation.protocol import Protocol
+from engine.evaluation.timing import Timing
 from engine.models.bundled import read_model_info
 from engine.pruning import vote
 from engine.pruning.config import PruneConfig, usual_scoring
@@ -67,6 +69,22 @@ def test_a_run_can_be_asked_to_stop_at_each_decision(empty: Workspace, open_page
     assert params["weights"] == {"cost": 1.0, "ntk": 0.5, "zico": 1.5}
 
 
+def test_how_the_stages_are_measured_can_be_chosen(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    at.selectbox(key="judge_sampler_flow").set_value("heun").run()
+    at.number_input(key="judge_steps").set_value(50).run()
+    at.number_input(key="judge_cfg").set_value(1.0).run()
+    at.number_input(key="judge_batch").set_value(32).run()
+    at.number_input(key="judge_seed").set_value(7).run()
+    at.selectbox(key="judge_features").set_value("inception").run()
+    at.text_input(key="judge_weights").set_value("/somewhere/inception.pth").run()
+    button(at, "Start pruning").click().run()
+    params = newest(empty)
+    chosen = Protocol(sampler="heun", num_steps=50, cfg_scale=1.0, seed=7, features="inception")
+    assert params["protocol"] == asdict(chosen) and params["timing"] == asdict(Timing(batch_size=32))
+    assert params["features_weights"] == "/somewhere/inception.pth"
+
+
 def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Open) -> None:
     at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
     assert at.number_input(key="max_per_stage").value is None
@@ -76,6 +94,7 @@ def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Ope
     assert params["max_per_stage"] is None and params["adapt_steps"] == 0 and params["num_stages"] == 3
     usual = usual_recovery(read_model_info(empty.root.parent / "models" / "demo-sit").num_parameters)
     assert params["ced"] == asdict(usual_scoring())
+    assert params["protocol"] == asdict(Protocol()) and "features_weights" not in params
     assert params["finetune"] == asdict(usual) and usual.schedule == "cosine" and usual.learning_rate == 4e-3
     PruneConfig(**{key: params[key] for key in ("target_depth", "num_stages", "max_per_stage", "adapt_steps")})
 

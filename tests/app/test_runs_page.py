@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 import time
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -22,7 +24,7 @@ from engine.runs.waiting import Wait, expected_wait
 from engine.runs.workers import WorkerInfo, beat
 from engine.runs.workspace import Workspace
 from tests.app.conftest import Open, words
-from tests.app.fixtures import add_ced, add_export, add_prune
+from tests.app.fixtures import add_arena, add_ced, add_criteria, add_export, add_prune
 
 
 def button(at: AppTest, label: str):
@@ -198,6 +200,36 @@ def test_an_empty_bin_and_many_runs_in_it(full: Workspace, open_page: Open, monk
     at = open_page("runs")
     button(at, "Bin: 3 runs").click().run()
     assert "and 2 more, deleted earlier" in words(at)
+
+
+# --- as a report ---
+
+
+@pytest.mark.parametrize(
+    ("add", "has_one"),
+    [
+        (add_ced, True),
+        (partial(add_ced, state="running"), True),
+        (partial(add_ced, state="failed"), False),
+        (add_prune, True),
+        (partial(add_prune, state="running", num_stages=-1), False),
+        (partial(add_arena, state="interrupted"), True),
+        (add_criteria, False),
+    ],
+)
+def test_whatever_has_a_result_can_be_had_as_a_report(
+    empty: Workspace, open_page: Open, add: Callable[[Workspace], Run], has_one: bool
+) -> None:
+    run = add(empty)
+    at = open_page("runs", run=run.id)
+    assert not at.exception and ("Report" in labels(at)) == has_one
+
+
+def test_a_damaged_result_leaves_one_line_where_its_report_would_be(empty: Workspace, open_page: Open) -> None:
+    run = add_arena(empty)
+    (run.path / "arena.json").write_text("{")
+    at = open_page("runs", run=run.id)
+    assert not at.exception and button(at, "Report").disabled and "arena.json" in button(at, "Report").help
 
 
 # --- as one file ---

@@ -1,0 +1,51 @@
+"""How the stages of a pruning run are measured: what draws the images, and whose features judge them."""
+
+from dataclasses import asdict
+from typing import Any
+
+import streamlit as st
+
+from app import features, jobs
+from engine.evaluation.protocol import SAMPLERS, Protocol
+from engine.evaluation.timing import Timing
+from engine.models.bundled import ModelInfo
+
+
+def draw(info: ModelInfo, num_images: int) -> dict[str, Any]:
+    """``protocol`` and ``timing`` of the run's params, and ``features_weights`` where a person named a file."""
+    usual = Protocol()
+    with st.expander("How each stage is measured"):
+        first, second = st.columns(4, gap="medium"), st.columns([2, 1, 1], gap="medium")
+        names = SAMPLERS.get(info.process, ())
+        # "" is each process's usual one, and keeps protocols of DiT and SiT runs with nothing chosen alike
+        sampler = first[0].selectbox(
+            "Sampler", ["", *names], key=f"judge_sampler_{info.process}", persist_state="session",
+            format_func=lambda name: name or f"usual ({names[0] if names else 'as the process has it'})",
+            help="How noise becomes a picture. Papers draw a DiT with ddpm and 250 steps, a SiT with sde and 250 or "
+            "with dopri5, which chooses its steps itself.",
+        )  # fmt: skip
+        num_steps = first[1].number_input(
+            "Sampling steps", 1, 1000, usual.num_steps, 5, key="judge_steps", persist_state="session",
+            help="Steps from noise to picture. More are closer to what the model learned, and take as much longer.",
+        )  # fmt: skip
+        cfg_scale = first[2].number_input(
+            "Guidance", 0.0, 30.0, usual.cfg_scale, 0.5, key="judge_cfg", persist_state="session",
+            help="Classifier-free guidance scale. 1 is without: half the time, and what a block was worth shows more "
+            "plainly, since guidance hides part of what pruning costs.",
+        )  # fmt: skip
+        batch_size = first[3].number_input(
+            "Batch for the timing", 1, 4096, Timing.batch_size, 8, key="judge_batch", persist_state="session",
+            help="Images in one forward when its time and memory are measured.",
+        )  # fmt: skip
+        name = features.choose(second[0], usual.features, key="judge_features")
+        seed = second[1].number_input(
+            "Seed", -(10**15), 10**15, usual.seed, 1, key="judge_seed", persist_state="session",
+            help="The first image's; the others count on from it.",
+        )  # fmt: skip
+        weights = features.path_of_weights(second[2], name, key="judge_weights")
+    protocol = Protocol(
+        num_images=num_images, sampler=sampler, num_steps=num_steps, cfg_scale=cfg_scale, features=name, seed=seed,
+        device=jobs.device(),
+    )  # fmt: skip
+    judged: dict[str, Any] = {"protocol": asdict(protocol), "timing": asdict(Timing(batch_size=batch_size))}
+    return {**judged, "features_weights": weights} if weights else judged
