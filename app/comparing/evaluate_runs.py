@@ -9,9 +9,10 @@ from app import jobs, measuring
 from app.access import rights
 from app.comparing.asked_stages import MOST
 from app.comparing.picked import Picked
+from app.drawing_time import seconds_to_draw
 from app.errors import one_line_errors, show
 from engine.errors import EngineError
-from engine.evaluation.protocol import ADAPTIVE, Protocol
+from engine.evaluation.protocol import Protocol
 from engine.evaluation.timing import Timing
 from engine.runs.store import Run
 
@@ -32,25 +33,7 @@ def params_for(one: Picked, data: str, protocol: Protocol, timing: Timing, *, fe
 
 def seconds_for(one: Picked, protocol: Protocol) -> float | None:
     """From the speed that was measured with the stage on the same device; None where nobody can say."""
-    metrics = one.stage.metrics() or {}
-    cost, before = metrics.get("efficiency") or {}, metrics.get("protocol") or {}
-    if str(cost.get("device", "")).partition(":")[0] != protocol.device.partition(":")[0]:
-        return None
-    if protocol.sampler in ADAPTIVE:
-        return None
-    if cost.get("sampling") and before.get("sampler") not in ADAPTIVE:
-        of_forward = 1 / cost["sampling"]["images_per_second"] / _forwards(Protocol(**before))
-    elif cost.get("precision") == "fp32" and cost.get("images_per_second"):
-        of_forward = 1 / cost["images_per_second"]
-    else:
-        return None
-    return protocol.num_images * _forwards(protocol) * of_forward
-
-
-def _forwards(protocol: Protocol) -> int:
-    """Of one image on its way from noise."""
-    twice = protocol.sampler == "heun"
-    return protocol.num_steps * (2 if twice else 1) * (1 if protocol.cfg_scale == 1 else 2)
+    return seconds_to_draw(one.stage.metrics() or {}, protocol)
 
 
 def _holds_model(one: Picked) -> bool:

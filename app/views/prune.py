@@ -4,9 +4,11 @@ import streamlit as st
 
 from app import address, jobs
 from app.access import rights
+from app.drawing_time import seconds_of_intact
 from app.errors import show
 from app.pruning import prune_form, prune_watch
 from engine.errors import EngineError, InputError
+from engine.evaluation.protocol import Protocol
 from engine.models.bundled import ModelInfo
 from engine.pruning.config import PruneConfig
 from engine.runs.progress import config_from
@@ -17,7 +19,7 @@ def page() -> None:
     st.title("Prune", anchor=False)
     run = _run_on_screen()
     if run is not None:
-        address.remember(run=run.id, model=None, data=None, how=None)
+        address.remember(run=run.id, model=None, data=None, how=None, block=None)
         prune_watch.draw(run)
         return
     left, right = st.columns([3, 2], gap="medium")
@@ -79,13 +81,27 @@ def _summary(info: ModelInfo, plan: dict, recovery: dict) -> str:
         words += f"at most {info.depth / left:.2f}× faster; "
     words += f"first the intact model adapts for {adapt_steps:,} steps, then " if adapt_steps else ""
     words += f"{num_steps:,} steps of recovery" + (" in all" if num_stages > 1 else "")
-    rate = jobs.seconds_per_image(info.name)
-    if rate is None:
-        return words + ". How long a step takes on this machine shows after the first ones."
     to_go = (info.depth - left) / info.depth
     kept = 1 - to_go * (num_stages + 1) / (2 * num_stages)  # on average, where each stage drops as many
-    seconds = rate * finetune["batch_size"] * (adapt_steps + kept * num_steps)
-    return words + f", about {max(1, round(seconds / 60))} min of training, as measured last time."
+    return words + ". " + _how_long(info, recovery, steps=adapt_steps + kept * num_steps, stages=1 + kept * num_stages)
+
+
+def _how_long(info: ModelInfo, recovery: dict, *, steps: float, stages: float) -> str:
+    """``steps`` of training and ``stages`` to draw, both counted in those of the intact model."""
+    protocol = Protocol(**recovery["protocol"])
+    rate, drawing = jobs.seconds_per_image(info.name), seconds_of_intact(info.name, protocol)
+    images = f"drawing {protocol.num_images:,} images for every stage"
+    if rate is None:
+        return f"How long training and {images} take on this machine shows after the first ones."
+    training = f"About {_minutes(rate * recovery['finetune']['batch_size'] * steps)} of training"
+    if drawing is None:
+        return f"{training}, as measured last time; how long {images} takes shows after the first ones."
+    return f"{training} and {_minutes(drawing * stages)} of {images}, as measured last time."
+
+
+def _minutes(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes} min" if minutes < 120 else f"{minutes / 60:.0f} h"
 
 
 page()

@@ -1,6 +1,7 @@
 """The prune page as a person drives it: stop, decide otherwise, recount, go on, branch."""
 
 import json
+import re
 import shutil
 import time
 from dataclasses import asdict, replace
@@ -83,6 +84,19 @@ def test_how_the_stages_are_measured_can_be_chosen(empty: Workspace, open_page: 
     chosen = Protocol(sampler="heun", num_steps=50, cfg_scale=1.0, seed=7, features="inception")
     assert params["protocol"] == asdict(chosen) and params["timing"] == asdict(Timing(batch_size=32))
     assert params["features_weights"] == "/somewhere/inception.pth"
+
+
+def test_how_long_it_takes_is_said_as_far_as_it_was_measured(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    assert "How long training and drawing 500 images for every stage take" in words(at)
+    add_prune(empty)
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    few = re.search(r"of training and (\d+) min of drawing 500 images", words(at))
+    at.number_input(key="num_images").set_value(50_000).run()
+    many = re.search(r"of training and (\d+) (min|h) of drawing 50,000 images", words(at))
+    assert few and many and int(many[1]) * (60 if many[2] == "h" else 1) > int(few[1])
+    at.selectbox(key="judge_sampler_flow").set_value("dopri5").run()
+    assert "how long drawing 50,000 images for every stage takes shows after the first ones" in words(at)
 
 
 def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Open) -> None:
