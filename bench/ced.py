@@ -1,11 +1,12 @@
-"""What CED costs, each way against another in one run: ``python bench/ced.py``.
+"""What CED costs, each way against another in one run: ``python bench/ced.py [--part racing]``. All parts by default:
 
-1. Shared prefixes against the naive loop (N + 1 whole forwards). The two ways take turns, and the best of five turns
-   counts: whatever else the machine does only ever adds time. Prints the ratio and the largest difference between the
-   two ways' CED cells in nats. The bound is the ratio of block evaluations, N² / (N + N(N−1)/2).
-2. The other criteria on top of CED, in turns likewise.
-3. Racing against the exact way on a bundled model: the share of seeds (each draws its own samples and noise) with the
-   same set of the k least important blocks, and the share of block evaluations it took, for k = 3 and half the depth.
+prefixes  shared prefixes against the naive loop (N + 1 whole forwards). The two ways take turns, and the best of five
+          turns counts: whatever else the machine does only ever adds time. Prints the ratio and the largest difference
+          between the two ways' CED cells in nats. The bound is the ratio of block evaluations, N² / (N + N(N−1)/2).
+criteria  the other criteria on top of CED, in turns likewise.
+racing    against the exact way on a bundled model: the share of seeds (each draws its own samples and noise) with the
+          same set of the k least important blocks, and the share of block evaluations it took, for k = 3 and half the
+          depth.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from engine.models.checkpoints import load_model
 from engine.models.dit import DiT, DiTConfig
 from engine.models.model import Model
 
+PARTS = ("prefixes", "criteria", "racing")
 MODELS = {
     "12 blocks, 16 tokens (the bundled models' size)": DiTConfig(
         input_size=8, hidden_size=96, depth=12, num_heads=4, num_classes=10
@@ -39,18 +41,23 @@ MODELS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", action="append", choices=PARTS, help="default: all of them")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--model", default="demo-sit-digits", help="for criteria and racing")
     parser.add_argument("--data", default="digits")
-    parser.add_argument("--seeds", type=int, default=20, help="of the race; 0 leaves it out")
+    parser.add_argument("--seeds", type=int, default=20, help="of the race")
     args = parser.parse_args()
-    print(f"{'model':50} {'naive':>8} {'shared':>8} {'ratio':>6} {'bound':>6}  largest difference")
-    for name, config in MODELS.items():
-        compare(name, config, num_samples=256 if config.depth < 20 else 32, repeats=args.repeats, device=args.device)
+    parts = args.part or PARTS
+    if "prefixes" in parts:
+        print(f"{'model':50} {'naive':>8} {'shared':>8} {'ratio':>6} {'bound':>6}  largest difference")
+        for name, config in MODELS.items():
+            num_samples = 256 if config.depth < 20 else 32
+            compare(name, config, num_samples=num_samples, repeats=args.repeats, device=args.device)
     model, data = load_model(args.model, device=args.device), load_data(args.data)
-    time_criteria(model, data, repeats=args.repeats)
-    if args.seeds:
+    if "criteria" in parts:
+        time_criteria(model, data, repeats=args.repeats)
+    if "racing" in parts:
         race(model, data, num_seeds=args.seeds)
 
 
