@@ -1,4 +1,4 @@
-# make app | test | demo | bench | assets | lint | audit | clean
+# make app | test | demo | bench | assets | pictures | lint | audit | clean
 # Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0 LECTURE=1 ALLOW=@lab.edu    make test ARGS="tests/unit -k ced"
 
 SHELL := /bin/bash
@@ -11,7 +11,7 @@ PORT ?= 8501
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 
-.PHONY: app test demo bench assets lint audit clean
+.PHONY: app test demo bench assets pictures lint audit clean
 
 app: $(VENV)/installed
 	@exec $(RUN) -m app --port $(PORT) $(if $(ADDRESS),--address $(ADDRESS)) \
@@ -24,11 +24,14 @@ test: $(VENV)/installed-dev
 demo: $(VENV)/installed
 	$(RUN) -m engine demo $(ARGS)
 
-bench: $(VENV)/installed
+bench: $(VENV)/installed-dev
 	@for file in $(filter-out bench/cluster.py,$(wildcard bench/*.py)); do echo "== $$file"; $(RUN) $$file || exit 1; done
 
 assets: $(VENV)/installed-dev
 	$(RUN) assets/build.py $(ARGS)
+
+pictures: $(VENV)/installed-dev
+	$(RUN) docs/make_pictures.py $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

@@ -6,6 +6,7 @@ from functools import wraps
 
 import streamlit as st
 
+from app import jobs
 from engine.errors import EngineError
 
 
@@ -18,7 +19,7 @@ def shown_as_one_line() -> Iterator[None]:
 
 
 def show(line: str) -> None:
-    st.error(sentence(line))
+    st.error(sentence(jobs.without_path(line)))
 
 
 def sentence(words: str) -> str:

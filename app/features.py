@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app import jobs
+from app import glossary, jobs
 from app.errors import shown_as_one_line
 from engine.errors import EngineError
 from engine.evaluation.weights import NAMES, PUBLISHED, find_weights
@@ -20,8 +20,9 @@ def choose(place: Any, usual: str, *, key: str) -> str:
     """Draws the choice, with what it takes below it."""
     name = place.selectbox(
         "Features", NAMES, NAMES.index(usual) if usual in NAMES else 0, key=key, format_func=_title,
-        help="FID and its kin compare what a network sees in the pictures. Numbers of different networks are never "
-        "put side by side. " + " ".join(f"{name}: {words}" for name, words in _ABOUT.items()),
+        help=glossary.explain("FID") + " Features are what one of these networks sees in the pictures; numbers of "
+        "different networks are never put side by side. "
+        + " ".join(f"{name}: {words}" for name, words in _ABOUT.items()),
     )  # fmt: skip
     place.html(f'<p class="ep-note">{_ABOUT[name]}{_where(name)}</p>')
     if name in PUBLISHED:

@@ -24,14 +24,18 @@ def _line() -> None:
     engine = jobs.engine_state()
     st.html(
         f'<p class="ep-foot"><span class="ep-dot" style="background:{_DOTS[engine.state]}"></span>'
-        f"Engine {html.escape(engine.words)} · results in <code>{html.escape(str(jobs.workspace().root))}</code>"
-        f"{_reach()}</p>"
+        f"Engine {html.escape(engine.words)}{_where()}{_reach()}</p>"
     )
     if engine.state == "stopped" and st.button(
         "Start the engine", **rights.guarded("Starts the process that does the computing. Waiting work then goes on.")
     ):
         jobs.start_engine()
         st.rerun()
+
+
+def _where() -> str:
+    """Not for who may only look: a path tells about the machine."""
+    return f" · results in <code>{html.escape(str(jobs.workspace().root))}</code>" if rights.may_work() else ""
 
 
 def _reach() -> str:

@@ -24,19 +24,25 @@ TERMS = {
     "distillation": "Learning to answer as another model does, here as the intact one.",
     "entropy": "How spread out values are, in nats. Wide spread is high, all alike is low; here that of a Gaussian "
     "with the same variance.",
+    "EMA": "The running average of the weights during training (exponential moving average); it draws better than the "
+    "weights of the last step.",
     "FID": "Fréchet inception distance: how far the cloud of drawn pictures lies from the cloud of real ones, by mean "
     "and spread of features. 0 is the same; smaller is better.",
     "fine-tuning": "Training a finished model a little further.",
     "flow matching": "Learning the direction that leads from noise to a picture along a straight line (SiT does it).",
-    "guidance": "Pushing every step towards the class and away from no class; sharper and less varied pictures.",
+    "guidance": "Pushing every step towards the class and away from no class (classifier-free guidance, cfg); sharper "
+    "and less varied pictures. A scale of 1 is without.",
     "interval": "A range that holds the true value in 90 of 100 such experiments. Where two overlap, the difference "
     "may be chance.",
+    "KID": "Kernel inception distance: as FID, without taking the clouds for Gaussians; fair to few pictures. 0 is the "
+    "same; smaller is better.",
     "latent": "A picture packed by the autoencoder: the model works on these, not on pixels.",
     "logit lens": "Reading the stream between the blocks with the model's own final layer, as if the rest weren't "
     "there.",
     "MACs": "Multiply-accumulate operations: how much there is to compute, whatever the machine.",
     "nats": "The unit of entropy with the natural logarithm; 0.69 nats are one bit.",
     "noise": "Random numbers without a picture in them. Towards noise: more spread than there should be.",
+    "noise level": "How much of what the network sees is noise.",
     "noise floor": "What real pictures score against other real pictures: no model can be told to be better than that.",
     "NTK": "Neural tangent kernel: how the model's answers to different inputs move together in a training step; a "
     "small condition number promises easy learning.",
@@ -44,6 +50,7 @@ TERMS = {
     "other number.",
     "pruning": "Taking parts out of a network for good.",
     "recovery": "Training after blocks went, so that the rest takes over their work.",
+    "sampler": "The rule for the steps from noise to a picture.",
     "seed": "The number that starting noise is made from: same seed, same noise.",
     "SiT": "Scalable interpolant transformer: DiT's network, trained with flow matching.",
     "timestep": "How far a picture is on its way between noise and clean; each has its own noise level.",
@@ -51,6 +58,8 @@ TERMS = {
     "transformer": "A network of equal blocks in which every token may look at every other.",
     "variance": "The mean squared distance from the mean.",
     "vote": "Candidates are ranked by cost, NTK and ZiCo, the ranks are added with weights, and the lowest sum wins.",
+    "ΔH": "Signed change of entropy, in nats per dimension: without the block minus with it. Above zero: towards "
+    "noise; below: towards collapse.",
     "ZiCo": "How much the gradients agree from batch to batch; more promises that training moves forward.",
 }
 _MARK = re.compile(r"\[\[([^]|]+)(?:\|([^]]+))?\]\]")
@@ -58,8 +67,13 @@ _BY_LOWER = {term.lower(): term for term in TERMS}
 
 
 def term(name: str) -> str:
-    """Its explanation; for the help of a control. Raises KeyError for one that isn't here: a typing mistake."""
+    """Its explanation. Raises KeyError for one that isn't here: a typing mistake."""
     return TERMS[_BY_LOWER[name.lower()]]
+
+
+def explain(*names: str) -> str:
+    """ "CED: Conditional entropy …", one after another: for the help of a control, beside what it says of itself."""
+    return " ".join(f"{name[:1].upper()}{name[1:]}: {term(name)}" for name in names)
 
 
 def marked(words: str) -> str:

@@ -14,6 +14,7 @@ from app.access import pace, rights
 from app.keeping.wait_words import wait_words
 from engine.data.bundled import bundled_data_names
 from engine.errors import EngineError
+from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.models.bundled import bundled_models
 from engine.runs import library, queue
@@ -27,6 +28,7 @@ WAITING_STATES = ("queued", "running")
 #: states from which a run can go on where it stopped
 RESUMABLE_STATES = ("paused", "interrupted", "failed", "cancelled")
 _SILENT_SECONDS = 20  # without a sign of life; a step may take a while
+_PICTURES_OF_LESSONS = ("trajectory", "block_states")
 _LEAST_FREE_BYTES = 2**20  # with less, no run can begin
 _START_PATIENCE = 30  # seconds in which a worker that was asked for may still be importing torch
 
@@ -39,6 +41,16 @@ class EngineState:
 
 def workspace() -> Workspace:
     return _open_workspace(os.environ.get("ENTPRUNER_WORKSPACE"))
+
+
+def without_path(line: str) -> str:
+    """For who may only look, a line of the engine says nothing of where on the machine the workspace is."""
+    if rights.may_work():
+        return line
+    try:
+        return line.replace(str(workspace().root), "the workspace")
+    except EngineError:  # the line is about a workspace that can't be opened: then nobody gets beyond it
+        return line
 
 
 def writable() -> Workspace:
@@ -132,7 +144,7 @@ def waiting_line(run: Run) -> str:
     if engine_state().state == "stopped":
         return "Waiting for the engine, which isn't running. Start it at the foot of the page."
     if shutil.disk_usage(workspace().root).free < _LEAST_FREE_BYTES:
-        return f"Waiting: the disk of {workspace().root} is full. Free some space, and it begins."
+        return without_path(f"Waiting: the disk of {workspace().root} is full. Free some space, and it begins.")
     wait = expected_wait(workspace(), run.id)
     if wait and (wait.num_running or wait.place > 1):
         return wait_words(wait)
@@ -216,8 +228,12 @@ def ask(kind: str, params: dict, *, client: str = "") -> str:
 
 def is_light(kind: str, params: dict) -> bool:
     """What anybody may ask in a lecture: a second of work, about what ships with the studio, done once for all."""
-    bundled = {info.name for info in bundled_models()}
-    return kind == "drop" and params.get("model") in bundled and params.get("data") in bundled_data_names()
+    if params.get("model") not in {info.name for info in bundled_models()}:
+        return False
+    if kind in _PICTURES_OF_LESSONS:  # of one picture, whose steps are few
+        steps = params.get("protocol", {}).get("num_steps", Protocol.num_steps)
+        return isinstance(steps, int) and steps <= Protocol.num_steps
+    return kind == "drop" and params.get("data") in bundled_data_names()
 
 
 def answer(key: str) -> dict | None:

@@ -203,3 +203,8 @@ def usual_adaptation(model: ModelInfo, data_name: str) -> int:
 
 def few(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names[:3]) + (f" … {names[-1]}" if len(names) > 3 else "")
+
+
+def samples_there(data: str, samples: int) -> int:
+    """So many images, or all of a dataset that has fewer."""
+    return min(samples, dataset(data).num_images or samples)  # an old entry may not say

@@ -26,6 +26,7 @@ page = st.navigation(
         st.Page("views/arena.py", title="Arena", url_path="arena"),
         st.Page("views/runs.py", title="Runs", url_path="runs"),
         st.Page("views/learn.py", title="Learn", url_path="learn"),
+        st.Page("views/about.py", title="About", url_path="about"),
         st.Page("views/open_model.py", title="Open a model", url_path="open-model", visibility="hidden"),
         st.Page("views/open_data.py", title="Open data", url_path="open-data", visibility="hidden"),
     ],

@@ -28,7 +28,7 @@ def draw(summary: RunSummary) -> None:
     run, meaning = jobs.readable(summary.id), states.MEANINGS[summary.state]
     st.badge(summary.state, color=meaning.colour, help=meaning.words)
     if line := states.line_of(summary, run):
-        st.html(f'<p class="ep-say">{html.escape(sentence(line))}</p>')
+        st.html(f'<p class="ep-say">{html.escape(sentence(jobs.without_path(line)))}</p>')
     st.html(f'<p class="ep-note">{meaning.words}</p>')
     with st.container(horizontal=True, vertical_alignment="center"):
         if run is not None:

@@ -21,7 +21,7 @@ class Palette:
     reading: str  # a reading of CED, among others that choose blocks
 
 
-LIGHT = Palette("#2F66A9", "#0B857A", "#B5601A", "#1D2430", "#5D6572", "#E4E0D8", "#EFECE6", "#7B4FA6")
+LIGHT = Palette("#2F66A9", "#0A7B71", "#AB5A16", "#1D2430", "#5D6572", "#E4E0D8", "#EFECE6", "#7B4FA6")
 DARK = Palette("#79AEEF", "#3FC5B5", "#F0A04F", "#E7EAEE", "#9AA3B0", "#2C333E", "#222933", "#BE9BEA")
 
 

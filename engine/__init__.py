@@ -15,6 +15,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _HOME = {
     "load_model": "engine.models.checkpoints",
+    "Compute": "engine.compute",
     "load_data": "engine.data",
     "compute_ced": "engine.importance.ced",
     "CedConfig": "engine.importance.config",

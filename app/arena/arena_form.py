@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import streamlit as st
 
-from app import address, jobs, known, measuring, sliders
+from app import address, glossary, jobs, known, measuring, sliders
 from app.access import rights
 from app.arena import arena_runs
 from app.importance.criteria import short
@@ -121,8 +121,8 @@ def _training(info: ModelInfo, data: str) -> tuple[int, FinetuneConfig]:
         ),
         distill_weight=distill.number_input(
             "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="arena_distill", persist_state="session",
-            help="Weight of matching the intact model's output besides the data, for everybody. 0 is without; costs "
-            "about half again.",
+            help="Its weight beside learning from the data, for everybody. 0 is without; costs about half again. "
+            + glossary.explain("distillation"),
         ),
     )  # fmt: skip
     return adapt_steps, finetune

@@ -12,6 +12,7 @@ from app import blocks
 from app.arena.arena_entries import GROUPS, Entry
 from app.arena.arena_reading import Reading
 from app.style import Palette
+from app.wide import wide
 
 _UNDER = {"intact": "nothing dropped, the same extra training", "chance": "drawn by lot"}
 
@@ -43,11 +44,9 @@ def table(
             cells.append("–" if row["train_macs"] is None else f"{row['train_macs'] / at_once:.2f}×")
         css = ' class="chosen"' if best else ' class="aside"' if entry.kind in _UNDER else ""
         rows.append(f"<tr{css}>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    return (
-        '<div class="ep-scroll"><table class="ep-table ep-arena"><tr>'
-        + "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-        + f"</tr>{''.join(rows)}</table></div>"
-    )
+    shown = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    table = f'<table class="ep-table ep-arena"><tr>{shown}</tr>{"".join(rows)}</table>'
+    return wide(table, label="What became of each entrant")
 
 
 def note(*, with_cost: bool) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
-from app import charts
+from app import charts, glossary
 from app.comparing.compare_charts import looks, per_class
 from app.comparing.measured import Measured, apart_in_words, measured
 from app.comparing.picked import Picked
@@ -23,7 +23,7 @@ def draw(picked: Sequence[Picked]) -> None:
     stages = measured(picked)
     if len(stages) < 2:
         return
-    st.subheader("Class by class", anchor=False)
+    st.header("Class by class", anchor=False)
     first, others = stages[0], [one for one in stages[1:] if not apart_in_words(stages[0], one)]
     apart = [one.label for one in stages[1:] if one not in others]
     without = [one.label for one in (first, *others) if not one.metrics.get("per_class")]
@@ -44,8 +44,8 @@ def _chart(stages: list[Measured]) -> None:
         return
     name = st.segmented_control(
         "Measured by", list(numbers), default=usual_number(numbers), required=True, key="class_number",
-        help="The Fréchet distance says how far the pictures of a class are from real ones, but needs more pictures of "
-        "each class than there are features. The class accuracy gets by with ten.",
+        help="The Fréchet distance needs more pictures of each class than there are features; the class accuracy gets "
+        "by with ten. " + glossary.explain("FID"),
     )  # fmt: skip
     names = sorted_by_drop(name, [one.metrics["per_class"] for one in stages], numbers[name])
     colours = looks([one.picked.intact for one in stages], palette())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from app import address, pictures
+from app import address, glossary, pictures
 from app.comparing import difference, remembered, swipe
 from app.comparing.picked import Picked
 from app.comparing.shared_seeds import Kept, Shared
@@ -44,8 +44,7 @@ def _seed(shared: Shared, indexes: np.ndarray) -> tuple[int, str]:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         st.text_input(
             "Seed", key="compare_seed", width=140, on_change=_take_seed,
-            help="Jump to a seed: the number that its starting noise was made from. A click on a picture below does it "
-            "too.",
+            help="Jump to a seed; a click on a picture below does it too. " + glossary.explain("seed"),
         )  # fmt: skip
         st.button("←", key="compare_before", disabled=place == 0, on_click=_go, args=(seeds[max(place - 1, 0)],),
                   help="The seed before this one, in the order of the gallery.")  # fmt: skip

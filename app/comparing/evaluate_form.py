@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import features, jobs
+from app import features, glossary, jobs
 from app.access import rights
 from app.comparing import evaluate_runs
 from app.comparing.picked import Picked
@@ -72,7 +72,7 @@ def _protocol(picked: list[Picked], before: Protocol) -> Protocol:
         "num_images": first[0].number_input(
             "Images", MIN_IMAGES, 1_000_000, before.num_images, 100, key="evaluate_num",
             help="Images drawn for each stage. 500 is usual here, 50,000 in papers. More take longer and make the "
-            "intervals narrower; FID at another number is another number.",
+            "intervals narrower; FID at another number is another number. " + glossary.explain("FID", "KID"),
         ),
         "sampler": _sampler(first[1], picked, before),
         "num_steps": first[2].number_input(
@@ -81,7 +81,7 @@ def _protocol(picked: list[Picked], before: Protocol) -> Protocol:
         ),
         "cfg_scale": first[3].number_input(
             "Guidance", 0.0, 30.0, float(before.cfg_scale), 0.5, key="evaluate_cfg",
-            help="Classifier-free guidance scale. 1 is without, and takes half the time.",
+            help="Without it, a picture takes half the time. " + glossary.explain("guidance"),
         ),
         "features": features.choose(second[0], before.features, key="evaluate_features"),
         "seed": second[1].number_input(
@@ -104,8 +104,8 @@ def _sampler(place: Any, picked: list[Picked], before: Protocol) -> str:
     return place.selectbox(
         "Sampler", names, names.index(before.sampler) if before.sampler in names else 0,
         key=f"evaluate_sampler_{names[0]}",
-        help="How noise becomes a picture. ddim, euler, heun and dpm++ follow a fixed path; ddpm and the sde kinds add "
-        "noise on the way; dopri5 chooses its steps itself.",
+        help="ddim, euler, heun and dpm++ follow a fixed path; ddpm and the sde kinds add noise on the way; dopri5 "
+        "chooses its steps itself. " + glossary.explain("sampler"),
     )  # fmt: skip
 
 

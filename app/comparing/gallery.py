@@ -18,7 +18,7 @@ from app.errors import one_line_errors, sentence, shown_as_one_line
 
 def draw(picked: list[Picked]) -> None:
     """Redraws by itself, without the rest of the page."""
-    st.subheader("In pictures, seed by seed", anchor=False)
+    st.header("In pictures, seed by seed", anchor=False)
     st.fragment(one_line_errors(_draw))(picked)
 
 

@@ -10,6 +10,7 @@ from app.comparing.headline import headline
 from app.comparing.measured import Measured, apart_in_words, floor_of, groups_alike, measured
 from app.comparing.numbers import change, interval, ranged
 from app.comparing.picked import Picked
+from app.wide import wide
 from engine.evaluation.comparing import best_of, compared, higher_is_better
 
 
@@ -106,8 +107,9 @@ def _about(one: Measured) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
-    head = "".join(f"<th>{cell}</th>" for cell in ("", *heads))
-    return f'<div class="ep-scroll"><table class="ep-table ep-numbers"><tr>{head}</tr>{"".join(rows)}</table></div>'
+    head = "".join(f"<th>{cell}</th>" for cell in ("what", *heads))
+    table = f'<table class="ep-table ep-numbers"><tr>{head}</tr>{"".join(rows)}</table>'
+    return wide(table, label="Numbers of each stage")
 
 
 def _row(name: str, note: str, cells: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ def draw(picked: Sequence[Picked]) -> None:
     chosen = measured(picked)
     if not chosen:
         return
-    st.subheader("Quality against speed", anchor=False)
+    st.header("Quality against speed", anchor=False)
     name = fid_of(chosen[:1])
     if name is None:
         st.info(f"{chosen[0].label} was measured without a Fréchet distance, so its quality has no place here.")

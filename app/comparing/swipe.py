@@ -8,7 +8,7 @@ _HTML = """
   <img class="under" alt=""><img class="over" alt="">
   <div class="line"><span></span></div>
   <b class="left"></b><b class="right"></b>
-  <input type="range" min="0" max="100" step="1">
+  <input type="range" min="0" max="100" step="1" aria-label="How much of the first picture is shown">
 </div>
 """
 _CSS = """

@@ -25,7 +25,7 @@ def draw(picked: list[Picked]) -> None:
     holding = {one.ref: one for one in picked if (one.stage.path / "config.json").exists()}
     if not holding:
         return
-    st.subheader("Take it away", anchor=False)
+    st.header("Take it away", anchor=False)
     ref = list(holding)[-1]
     if len(holding) > 1:
         ref = st.selectbox(

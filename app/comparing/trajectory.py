@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import charts, pictures
+from app import address, charts, glossary, pictures
 from app.comparing import scrubber, way_question, way_words
 from app.comparing.compare_charts import looks, parting
 from app.comparing.picked import Picked
@@ -18,7 +18,7 @@ from app.style import palette
 
 def draw(picked: Sequence[Picked]) -> None:
     """Redraws by itself, without the rest of the page."""
-    st.subheader("On the way from noise", anchor=False)
+    st.header("On the way from noise", anchor=False)
     st.html(
         '<p class="ep-note">The same noise goes through each model, with the sampler, steps and guidance that the '
         "stage was evaluated with. Move the slider to see where the pictures part.</p>"
@@ -62,7 +62,8 @@ def _has_pictures(one: Picked) -> bool:
 
 
 def _pick(classes: Sequence[str], seeds: Sequence[int]) -> int:
-    """Place of the chosen picture among the shared ones."""
+    """Place of the chosen picture among the shared ones; in the address by its seed."""
+    _take_from_address(classes, seeds)
     left, right = st.columns(2, gap="medium")
     chosen = left.selectbox(
         "Class to follow",
@@ -75,9 +76,20 @@ def _pick(classes: Sequence[str], seeds: Sequence[int]) -> int:
         "Seed to follow",
         list(places),
         key=f"way_seed_{chosen}",
-        help="The number that the starting noise is made from; all of these stages kept a picture of it.",
+        help="All of these stages kept a picture of it. " + glossary.explain("seed"),
     )
+    address.remember(follow=seed)
     return places[seed]
+
+
+def _take_from_address(classes: Sequence[str], seeds: Sequence[int]) -> None:
+    """Once, before anything was chosen here."""
+    if "way_class" in st.session_state:
+        return
+    wanted = address.asked_number("follow", seeds)
+    if wanted is not None:
+        name = classes[list(seeds).index(wanted)]
+        st.session_state["way_class"], st.session_state[f"way_seed_{name}"] = name, wanted
 
 
 def _offer(asked: list[Asked], what: str) -> None:

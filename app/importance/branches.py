@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import charts
+from app import charts, glossary
 
 _WHAT = {
     "attn": "Attention of block {block}: the half in which the tokens (patches of the picture) look at each other. "
@@ -26,7 +26,7 @@ def explain(result: dict, row: int) -> None:
     first, second = st.columns(2)
     first.metric(
         "CED", f"{result['ced'][row]:.4f}",
-        help="How far the entropy moves without this branch, in nats per dimension.",
+        help="Here of this branch alone, in nats per dimension. " + glossary.explain("CED"),
     )  # fmt: skip
     second.metric("Rank", f"{place} of {len(labels)}", help="1 matters least.")
     st.html(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import address, charts, jobs, pictures
+from app import address, charts, glossary, jobs, pictures
 from app.errors import one_line_errors, show
 from app.style import palette
 from engine.evaluation.protocol import Protocol
@@ -51,6 +51,8 @@ def draw(result: dict, info: ModelInfo, drop: list[int], *, column_title: str) -
 
 def _picture_controls(info: ModelInfo) -> dict:
     left, right = st.columns([2, 1], vertical_alignment="bottom", gap="small")
+    if "effect_class" not in st.session_state and address.asked("class") in info.class_names:
+        st.session_state["effect_class"] = address.asked("class")
     chosen = left.selectbox(
         "Pictures of",
         [_EVERY_CLASS, *info.class_names],
@@ -67,7 +69,7 @@ def _picture_controls(info: ModelInfo) -> dict:
         help="Eight other pieces of starting noise. Intact and pruned always share theirs.",
     )
     first = st.session_state["first_seed"]
-    address.remember(seed=first or None)
+    address.remember(seed=first or None, **{"class": None if chosen == _EVERY_CLASS else chosen})
     num_classes = len(info.class_names)
     one = info.class_names.index(chosen) if chosen in info.class_names else None
     step = max(1, num_classes / NUM_PICTURES)
@@ -119,12 +121,11 @@ def _numbers(result: dict, drop: list[int], answer: dict | None) -> None:
     first, second, third = st.columns(3)
     first.metric(
         "ΔH" if alone else "ΔH together", f"{_overall(result, source['delta']):+.4f}" if source else "…",
-        help="Signed change of entropy in nats per dimension, averaged over the columns (for Samples: of the finished "
-        "pictures). Above zero: towards noise.",
+        help=glossary.explain("ΔH") + " Averaged over the columns (for Samples: of the finished pictures).",
     )  # fmt: skip
     second.metric(
         "CED", f"{source['ced']:.4f}" if source else "…",
-        help="How far the entropy moves, whichever way: the importance, in nats per dimension.",
+        help="The importance, in nats per dimension. " + glossary.explain("CED"),
     )  # fmt: skip
     third.metric(
         "Output change", f"{_mean(source['output_mse']):.4f}" if source else "…",

@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 from plotly.colors import sample_colorscale
 
-from app import address, blocks, charts, jobs
+from app import address, blocks, charts, glossary, jobs
 from app.errors import one_line_errors
 from app.importance import branches, effect, heatmap_picture, removal
 from app.keeping import report_button
@@ -77,6 +77,7 @@ def _chart(run_id: str, result: dict, drop: list[int], title: str) -> None:
             key="heatmap", on_select=lambda: _clicked("heatmap"), selection_mode="points", config=charts.CONFIG,
             alt="Heatmap of the entropy deviation, blocks from top to bottom, timesteps from left to right",
         )  # fmt: skip
+        _pick_column(charts.column_labels(result), disabled=len(drop) != 1)
     with bars:
         first_rank = "#1 goes first" if result.get("greedy") else "#1 matters least"
         st.html('<p class="ep-question">How much in all?</p><p class="ep-scale">' + first_rank + "</p>")
@@ -154,9 +155,8 @@ def _say(result: dict) -> None:
         f"{what} **{labels[least]}** matters least: CED {result['ced'][least]:.4f} "
         f"({result['confidence']:.0%} interval {result['ci_low'][least]:.4f} … {result['ci_high'][least]:.4f}, "
         f"rank {place}). {what} **{labels[most]}** matters most: {result['ced'][most]:.4f}.",
-        help="CED, conditional entropy deviation: how far the entropy moves when a block is skipped, averaged over the "
-        "columns, weighted where the settings say so. Small means safe to remove. The interval comes from resampling "
-        "the images.",
+        help=glossary.explain("CED", "interval") + " CED is averaged over the columns, weighted where the settings say "
+        "so; its interval comes from resampling the images.",
     )
     for warning in result.get("warnings", []):
         st.warning(warning)
@@ -177,7 +177,7 @@ def view_controls(results: list[dict]) -> tuple[bool, float, list[int]]:
     first, second, third = st.columns([1.15, 1.35, 1], gap="small")
     view = first.segmented_control(
         "Show", ["Signed", "Size only"], default="Signed", required=True, key="view", persist_state="session",
-        help="Signed: red is drift towards noise, blue is collapse towards sameness. Size only: how big, either way.",
+        help="Signed: red is above zero, blue below. Size only: how big, either way. " + glossary.explain("ΔH"),
     )  # fmt: skip
     order = second.segmented_control(
         "Order of blocks", ["By depth", "By importance"], default="By depth", required=True, key="row_order",
@@ -208,6 +208,22 @@ def _clicked(chart: str) -> None:
         st.session_state["strip_importance"] = [cell[0]]
         st.session_state["branch_row"] = cell[0]
         st.session_state["timestep"] = cell[1] if chart == "heatmap" else None
+
+
+def _pick_column(labels: list[str], *, disabled: bool) -> None:
+    """The keyboard's way to a cell; a click on one shows here as well."""
+    chosen = st.session_state["timestep"]
+    st.session_state["heatmap_column"] = -1 if chosen is None else chosen
+    st.selectbox(
+        "Column", range(-1, len(labels)), key="heatmap_column", on_change=_take_column, disabled=disabled,
+        format_func=lambda column: "none" if column < 0 else labels[column],
+        help="Marks one cell in the row of the block that is out and says its numbers, as a click on the cell does.",
+    )  # fmt: skip
+
+
+def _take_column() -> None:
+    column = st.session_state["heatmap_column"]
+    st.session_state["timestep"] = None if column < 0 else column
 
 
 def _notes(result: dict, signed: bool, limit: float) -> None:

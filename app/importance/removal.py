@@ -5,6 +5,7 @@ import html
 import streamlit as st
 
 from app import blocks, charts
+from app.wide import wide
 
 
 def draw(result: dict) -> None:
@@ -30,8 +31,11 @@ def _greedy(result: dict) -> None:
         st.html(
             '<p class="ep-note">CED here is that of everything gone so far, against the intact model. The last column '
             "says in how many resamples of the images the same one would have gone.</p>"
-            '<div class="ep-scroll"><table class="ep-table"><tr><th>step</th><th>goes</th><th>CED of all gone</th>'
-            f"<th>resamples that agree</th></tr>{rows}</table></div>"
+            + wide(
+                '<table class="ep-table"><tr><th>step</th><th>goes</th><th>CED of all gone</th>'
+                f"<th>resamples that agree</th></tr>{rows}</table>",
+                label="Each removal",
+            )
         )
 
 

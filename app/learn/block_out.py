@@ -7,7 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, jobs, measuring, pictures
+from app import charts, glossary, jobs, measuring, pictures
+from app.access import rights
 from app.errors import one_line_errors
 from app.learn import chart, guessing
 from app.learn.asking import Answers, Questions, answered, ask_all
@@ -29,10 +30,11 @@ def _starting() -> threading.Lock:
 
 
 def measured(*, start: bool) -> dict[str, Any] | None:
-    """The measurement that ranks all blocks: one run, whoever comes first starts it. None while it isn't done."""
+    """The measurement that ranks all blocks: one run, whoever comes first and may work starts it. None while it isn't
+    done."""
     with _starting():
         run = measuring.find("ced", _ranks())
-        if run is None and start:
+        if run is None and start and rights.may_work():
             run = measuring.start("ced", _ranks())
     return measuring.result(run) if run is not None and run.status().state == "done" else None
 
@@ -49,10 +51,16 @@ def _with_ranks(draw: Callable[[dict], None]) -> None:
 @one_line_errors
 def _wait() -> None:
     run = measuring.find("ced", _ranks())
+    if run is None and not rights.may_work():
+        st.html(
+            '<p class="ep-wait"><i></i>The ranks appear here as soon as who gives the lecture opens this lesson: '
+            "measuring all blocks needs the key.</p>"
+        )
+        return
     state = run.status().state if run else "gone"
     if state in jobs.RESUMABLE_STATES:
         st.error(measuring.stopped_line("The measurement", run.status()))
-        if st.button("Measure again", help="Puts the measurement of all blocks to the engine once more."):
+        if st.button("Measure again", **rights.guarded("Puts the measurement of all blocks to the engine once more.")):
             measuring.start("ced", _ranks())
             st.rerun()
         return
@@ -111,13 +119,12 @@ def _draw_verdict(result: dict, block: int) -> None:
     signed = float(delta[-1] if result["variable"] == "samples" else delta.mean())
     place[0].metric(
         "ΔH", f"{signed:+.3f}".replace("-", "−"),
-        help="Signed change of entropy in nats per dimension, averaged over the noise levels. Above zero: towards "
-        "noise.",
+        help=glossary.explain("ΔH") + " Averaged over the noise levels.",
     )  # fmt: skip
     place[1].metric(
         "CED", f"{result['ced'][block]:.3f}",
         delta=f"{result['ci_low'][block]:.3f} … {result['ci_high'][block]:.3f}", delta_color="off", delta_arrow="off",
-        help="How far the entropy moves, whichever way; below it the 90 % interval by resampling the pictures.",
+        help=glossary.explain("CED") + " Below it the 90 % interval by resampling the pictures.",
     )  # fmt: skip
     st.html(f'<p class="ep-say">{guessing.verdict(result, block)}</p><p class="ep-note">{_protocol(result)}</p>')
 

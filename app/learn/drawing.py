@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import pictures
+from app import address, pictures
 from app.learn import chart, learn_charts
 from app.learn.asking import Answers, Questions, answered, ask_all
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
@@ -25,20 +25,20 @@ def _questions(kind: str, label: int, seed: int, **more: Any) -> Questions:
 
 
 def _chosen() -> tuple[int, int]:
-    """(class, seed), the same on all screens of this lesson."""
+    """(class, seed), the same on all screens of this lesson, and in the address."""
+    for key, name, usual in (("learn_digit", "class", 3), ("learn_seed", "seed", 7)):
+        if key not in st.session_state:
+            wanted = address.asked_number(name, range(10))
+            st.session_state[key] = usual if wanted is None else wanted
     left, right = st.columns(2, gap="medium")
     label = left.selectbox(
-        "Digit",
-        range(10),
-        index=3,
-        key="learn_digit",
-        persist_state="session",
-        help="What the models are told to draw.",
+        "Digit", range(10), key="learn_digit", persist_state="session", help="What the models are told to draw."
     )
     seed = right.slider(
-        "Seed", 0, 9, 7, key="learn_seed", persist_state="session",
+        "Seed", 0, 9, key="learn_seed", persist_state="session",
         help="The starting noise. Both models start from the same noise.",
     )  # fmt: skip
+    address.remember(seed=seed, **{"class": label})
     return label, seed
 
 

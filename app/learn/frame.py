@@ -6,7 +6,7 @@ import streamlit as st
 
 from app import address, glossary
 from app.errors import shown_as_one_line
-from app.learn import handout, quiz
+from app.learn import handout, quiz, top
 from app.learn.contents import LESSONS
 from app.learn.lesson import Lesson, Screen
 
@@ -87,6 +87,7 @@ def _steps(lesson: Lesson, number: int, place: int, presenting: bool) -> None:
     with st.container(key="learn_keys"):  # unseen: a button has but one key, and presenters send these two
         st.button("PageUp", disabled=first, on_click=_step, args=(-1,), shortcut="PageUp", key="learn_up")
         st.button("PageDown", disabled=last, on_click=_step, args=(1,), shortcut="PageDown", key="learn_down")
+        top.go_there(f"{number} {place} {presenting}")
 
 
 def _neighbour(number: int, place: int, by: int) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ import secrets
 import streamlit as st
 
 from app import address, jobs
+from app.access import rights
 from app.errors import one_line_errors
 from app.learn import chart, learn_charts
 from app.style import palette
@@ -60,8 +61,8 @@ def room(result: dict | None) -> None:
     if address.asked("present") == "1":
         with st.popover("Forget the guesses", help="For the lecturer: before a new group begins."):
             st.write("This forgets all guesses of everybody on this address.")
-            if st.button("Forget them", type="primary", help="Can’t be taken back."):
-                tally.reset(jobs.workspace(), QUESTION)
+            if st.button("Forget them", type="primary", **rights.guarded("Can’t be taken back.")):
+                tally.reset(jobs.writable(), QUESTION)
                 st.session_state.pop("learn_guess", None)
                 st.rerun()
 

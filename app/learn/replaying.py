@@ -9,18 +9,20 @@ from typing import Any
 import streamlit as st
 
 from app import blocks, charts, jobs, pictures
-from app.learn import chart
+from app.learn import chart, replay_upload
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
 from app.pruning import vote_table
 from app.style import palette
 from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, EngineError
+from engine.evaluation.comparing import speedup
 from engine.evaluation.protocol import Protocol
 from engine.learn.replay import encode, read_replay, replay_of
 from engine.pruning import vote
 
 _FOLDER = ASSETS / "replays"
 _MOST_OWN = 20
+_UPLOADED = "a file"  # no run and no recording has such a name
 
 
 @st.cache_data(max_entries=8, show_spinner=False)
@@ -41,7 +43,8 @@ def _choose() -> dict[str, Any]:
         for found in jobs.summaries("prune")
         if found.state == "done" and (found.num_stages or 0) > 1
     }  # fmt: skip
-    names = [*recorded, *list(own)[:_MOST_OWN]]
+    uploaded = replay_upload.uploaded()
+    names = [*recorded, *list(own)[:_MOST_OWN], *([_UPLOADED] if uploaded else [])]
     if not names:
         raise AssetError(
             "no recorded run is there in assets/replays; get it again, or finish a pruning run of your own"
@@ -50,10 +53,13 @@ def _choose() -> dict[str, Any]:
     if len(names) > 1:
         name = st.selectbox(
             "Run", names, key="learn_run", persist_state="session",
-            format_func=lambda name: f"Recorded: {name}" if name in recorded else f"Yours: {own[name].title}",
+            format_func=lambda name: f"Recorded: {name}" if name in recorded
+            else f"From a file: {uploaded['title']}" if name == _UPLOADED else f"Yours: {own[name].title}",
             help="The recorded one ships with the studio. Every finished pruning run of this workspace is here as "
-            "well.",
+            "well, and a replay that you open as a file below.",
         )  # fmt: skip
+    if name == _UPLOADED:
+        return uploaded
     if name in recorded:
         return _recorded(recorded[name], recorded[name].stat().st_mtime_ns)
     return _own(str(jobs.workspace().root), name, own[name].num_stages)
@@ -66,6 +72,7 @@ def _watch() -> None:
         "Download this replay", encode(replay), "replay.json", "application/json", on_click="ignore",
         help="One small file that shows the run again; python -m engine replay RUN --out FILE makes it too.",
     )  # fmt: skip
+    replay_upload.draw(lambda: st.session_state.update(learn_run=_UPLOADED))
 
 
 def _scrub(replay: dict[str, Any]) -> None:
@@ -207,9 +214,8 @@ def _bought(first: dict[str, Any], last: dict[str, Any], name: str) -> str:
     words = "the intervals lie apart" if apart else "the intervals overlap: no clear difference"
     said = f"{name}: {before['value']:.3g} ({before['low']:.3g} … {before['high']:.3g}) with {first['depth']} blocks, "
     said += f"{after['value']:.3g} ({after['low']:.3g} … {after['high']:.3g}) with {last['depth']}; <b>{words}</b>."
-    whole, own = ((last["metrics"].get(k) or {}).get("latency_ms") for k in ("efficiency_of_intact", "efficiency"))
-    if whole and own:
-        said += f" One forward is <b>{whole['median'] / own['median']:.2f}× as fast</b>, timed in turns on one machine."
+    if faster := speedup(last["metrics"]):
+        said += f" One forward is <b>{faster['value']:.2f}× as fast</b>, timed in turns on one machine."
     return said
 
 

@@ -12,6 +12,7 @@ from app.access import rights
 from app.errors import sentence, show
 from app.opening import opening
 from app.style import palette
+from app.wide import wide
 from engine.runs import library
 from engine.runs.workspace import writing
 
@@ -32,7 +33,7 @@ _HELP = {
 
 def draw(opened: dict[str, Any]) -> None:
     ref, stamp = opened["ref"], str(opened["asked"])
-    st.subheader("What is in it?", anchor=False)
+    st.header("What is in it?", anchor=False)
     opening.what(opened)
     answer = opening.answer_to(
         "look_data", "look_data", {"ref": ref, "asked": opened["asked"]}, doing="Opening every file once …"
@@ -47,7 +48,7 @@ def draw(opened: dict[str, Any]) -> None:
     flip = _flip(found, before, stamp)
     earlier = before.get("class_names") or []
     as_found = list(found["class_names"])
-    st.subheader("Keep it", anchor=False)
+    st.header("Keep it", anchor=False)
     offers = {name: info.class_names for name, info in known.models().items() if len(info.class_names) == len(as_found)}
     names = opening.class_names_field(
         "data", list(earlier) if len(earlier) == len(as_found) else as_found, offers=offers, key=stamp
@@ -109,9 +110,8 @@ def _unreadable(found: dict[str, Any]) -> None:
             f"<tr><td>{html.escape(str(row['file']))}</td><td>{html.escape(str(row['reason']))}</td></tr>"
             for row in rows
         )
-        st.html(
-            f'<div class="ep-scroll"><table class="ep-table"><tr><th>file</th><th>why</th></tr>{cells}</table></div>'
-        )
+        table = f'<table class="ep-table"><tr><th>file</th><th>why</th></tr>{cells}</table>'
+        st.html(wide(table, label="Files left out"))
         if num > len(rows):
             st.html(f'<p class="ep-note">The first {len(rows)} of {num:,}.</p>')
 
@@ -121,7 +121,7 @@ def _thumbnails(answer: dict[str, Any]) -> None:
     if not shown:
         st.html('<p class="ep-note">There are no pictures to show: the images are encoded already.</p>')
         return
-    st.subheader("What it looks like", anchor=False)
+    st.header("What it looks like", anchor=False)
     names = list(shown)[:_MOST_PICTURED]
     for start in range(0, len(names), 3):
         for column, name in zip(st.columns(3, gap="medium"), names[start : start + 3], strict=False):

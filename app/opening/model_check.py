@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import charts, jobs, known, pictures
+from app import charts, glossary, jobs, known, pictures
 from app.access import rights
 from app.errors import sentence, show
 from app.opening import opening
@@ -21,12 +21,12 @@ _LAYOUTS = {
 _TAKEN = {"ema": "the average (EMA)", "model": "the training weights", "bare": "the only ones in it"}
 _HELP = {
     "file layout": "How the weights are named inside: as in the official code, as in diffusers, or as written here.",
-    "weights taken": "A training checkpoint holds several copies. The running average (EMA) draws best and is taken.",
-    "blocks": "Transformer blocks, one after another: the depth, and what pruning takes out.",
+    "weights taken": "A training checkpoint holds several copies; the EMA is taken. " + glossary.explain("EMA"),
+    "blocks": "The depth, and what pruning takes out. " + glossary.explain("block"),
     "width": "Numbers that each block keeps for each token (hidden size).",
     "attention heads": "Parts into which attention is divided. Files don't say it, so it follows from the width.",
     "patch": "Side of the square of latent values that becomes one token.",
-    "latent": "Channels × height × width of what the network works on.",
+    "latent": "Channels × height × width. " + glossary.term("latent"),
     "picture": "Side in pixels of the pictures that the autoencoder makes of such latents.",
     "classes": "How many kinds of pictures it can be asked for.",
     "null class": "The class that means 'no class'; guidance and data with other classes need it.",
@@ -34,14 +34,14 @@ _HELP = {
     "time embedding": "Official code and diffusers compute the time signal slightly differently; the model must get "
     "the one it was trained with.",
     "parameters": "Numbers that were learned.",
-    "MACs": "Multiplications for one pass of one picture.",
+    "MACs": "Those of one pass of one picture. " + glossary.term("MACs"),
     "licence": "What the model's authors allow, as far as the files say.",
 }  # fmt: skip
 
 
 def draw(opened: dict[str, Any]) -> None:
     ref, stamp = opened["ref"], str(opened["asked"])
-    st.subheader("What is it?", anchor=False)
+    st.header("What is it?", anchor=False)
     opening.what(opened)
     answer = opening.answer_to(
         "inspect_model", "inspect_model", {"ref": ref, "asked": opened["asked"]},
@@ -117,13 +117,13 @@ def _gigabytes(size: float) -> str:
 
 
 def _process(found: dict[str, Any], before: dict[str, Any], stamp: str) -> str:
-    st.subheader("Diffusion or flow?", anchor=False)
+    st.header("Diffusion or flow?", anchor=False)
     proposed = before.get("process") or found["process"]
     chosen = st.segmented_control(
         "Process", list(_PROCESS), default=proposed if proposed in _PROCESS else "diffusion", required=True,
         format_func=_PROCESS.get, key=f"process_{stamp}",
-        help="DiT and SiT files look the same inside. Diffusion: the network was trained to tell the noise in a "
-        "picture. Flow: it was trained to tell the direction from noise to a picture. The wrong one draws nothing.",
+        help="DiT and SiT files look the same inside; the wrong process draws nothing. "
+        + glossary.explain("diffusion", "flow matching"),
     )  # fmt: skip
     reason = found.get("process_reason") or f"Proposed: {_PROCESS.get(found['process'], found['process'])}."
     st.html(f'<p class="ep-note">{html.escape(sentence(reason))}</p>')
@@ -134,7 +134,7 @@ def _autoencoder(
     opened: dict[str, Any], found: dict[str, Any], process: str, before: dict[str, Any], stamp: str
 ) -> tuple[str | None, dict[str, Any] | None]:
     """The reference chosen, and the facts with it; no facts while another one than the model's own isn't proved."""
-    st.subheader("Pictures from latents", anchor=False)
+    st.header("Pictures from latents", anchor=False)
     if found.get("pixels", found["in_channels"] == 3):
         st.html('<p class="ep-note">This model draws pixels itself; it needs no autoencoder.</p>')
         return None, found
@@ -181,7 +181,7 @@ def _autoencoder(
 
 def _check(opened: dict[str, Any], found: dict[str, Any], process: str, autoencoder: str | None, stamp: str) -> str:
     """Pictures and losses under both processes; returns the dataset chosen for it."""
-    st.subheader("Does it draw?", anchor=False)
+    st.header("Does it draw?", anchor=False)
     names = known.data_names()
     left, right = st.columns([3, 1], vertical_alignment="bottom", gap="small")
     guess = found.get("trained_on") or st.session_state.get("last_data")
@@ -253,7 +253,7 @@ def _keep(
     opened: dict[str, Any], found: dict[str, Any], process: str, autoencoder: str | None, data: str,
     before: dict[str, Any], stamp: str,
 ) -> None:  # fmt: skip
-    st.subheader("Keep it", anchor=False)
+    st.header("Keep it", anchor=False)
     as_found = list(found["class_names"])
     earlier = before.get("class_names") or []
     offers = {

@@ -137,7 +137,7 @@ def _hub_form(kind: str) -> None:
 def recent(kind: str, *, describe: Callable[[dict[str, Any]], str]) -> None:
     """What was opened before, most recently used first."""
     entries = known.entries(kind)
-    st.subheader("Opened before", anchor=False)
+    st.header("Opened before", anchor=False)
     if not entries:
         st.html(
             f'<div class="ep-empty"><b>No {opening.WORDS[kind]} of yours yet</b>What you keep is remembered here, by '

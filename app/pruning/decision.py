@@ -62,7 +62,7 @@ def draw_pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
 @one_line_errors
 def _pending(run: Run, stages: list[Stage], asked: dict[str, Any]) -> None:
     number, head = asked["number"], next(stage for stage in stages if stage.number == asked["parent"])
-    st.subheader(f"Stage {number}: what goes?", anchor=False)
+    st.header(f"Stage {number}: what goes?", anchor=False)
     st.html(
         vote_table.sentence(asked["record"])
         + '<p class="ep-note">The run rests until you say go. Nothing has been dropped for this stage yet.</p>'

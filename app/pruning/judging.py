@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import features, jobs
+from app import features, glossary, jobs
 from engine.evaluation.protocol import SAMPLERS, Protocol
 from engine.evaluation.timing import Timing
 from engine.models.bundled import ModelInfo
@@ -21,8 +21,8 @@ def draw(info: ModelInfo, num_images: int) -> dict[str, Any]:
         sampler = first[0].selectbox(
             "Sampler", ["", *names], key=f"judge_sampler_{info.process}", persist_state="session",
             format_func=lambda name: name or f"usual ({names[0] if names else 'as the process has it'})",
-            help="How noise becomes a picture. Papers draw a DiT with ddpm and 250 steps, a SiT with sde and 250 or "
-            "with dopri5, which chooses its steps itself.",
+            help="Papers draw a DiT with ddpm and 250 steps, a SiT with sde and 250 or with dopri5, which chooses its "
+            "steps itself. " + glossary.explain("sampler"),
         )  # fmt: skip
         num_steps = first[1].number_input(
             "Sampling steps", 1, 1000, usual.num_steps, 5, key="judge_steps", persist_state="session",
@@ -30,8 +30,8 @@ def draw(info: ModelInfo, num_images: int) -> dict[str, Any]:
         )  # fmt: skip
         cfg_scale = first[2].number_input(
             "Guidance", 0.0, 30.0, usual.cfg_scale, 0.5, key="judge_cfg", persist_state="session",
-            help="Classifier-free guidance scale. 1 is without: half the time, and what a block was worth shows more "
-            "plainly, since guidance hides part of what pruning costs.",
+            help="Without it, a picture takes half the time, and what a block was worth shows more plainly: guidance "
+            "hides part of what pruning costs. " + glossary.explain("guidance"),
         )  # fmt: skip
         batch_size = first[3].number_input(
             "Batch for the timing", 1, 4096, Timing.batch_size, 8, key="judge_batch", persist_state="session",

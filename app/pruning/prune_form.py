@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 import streamlit as st
 
-from app import address, blocks, jobs, known, sliders
+from app import address, blocks, glossary, jobs, known, sliders
 from app.pruning import judging, vote_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import ORDERS, VARIABLES
@@ -33,7 +33,7 @@ def plan(info: ModelInfo, data: str) -> dict:
     if way != "hand":
         address.remember(block=None)
     if way == "adaptive":
-        return _adaptive(info)
+        return _adaptive(info, data)
     drop = _by_rank(info, data) if way == "rank" else _by_hand(info)
     return {"drop": drop} if drop else {}
 
@@ -52,11 +52,11 @@ def num_left(info: ModelInfo, plan: dict) -> int:
     return plan.get("target_depth") or info.depth - len(plan["drop"])
 
 
-def _adaptive(info: ModelInfo) -> dict:
+def _adaptive(info: ModelInfo, data: str) -> dict:
     goal = st.segmented_control(
         "End at", ["a depth", "a speed-up"], default="a depth", key="goal", required=True,
-        help="A depth: so many blocks stay. A speed-up: blocks go until one pass takes so many times fewer "
-        "multiplications (MACs); how much faster that is on your machine is measured after each stage.",
+        help="A depth: so many blocks stay. A speed-up: blocks go until one pass takes so many times fewer MACs; how "
+        "much faster that is on your machine is measured after each stage. " + glossary.explain("MACs"),
     )  # fmt: skip
     left, middle, right = st.columns(3, gap="medium")
     if goal == "a depth":
@@ -84,7 +84,7 @@ def _adaptive(info: ModelInfo) -> dict:
     )  # fmt: skip
     least = "At least " if goal == "a speed-up" else ""
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
-    plan["ced"] = _scoring()
+    plan["ced"] = _scoring(data)
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     step = left.toggle(
         "Stop at each decision and ask me", key="step",
@@ -106,7 +106,7 @@ def _adaptive(info: ModelInfo) -> dict:
     return plan | {"max_per_stage": most, "weights": weights} | ({"step": True} if step else {})
 
 
-def _scoring() -> dict:
+def _scoring(data: str) -> dict:
     """By which reading of CED a stage orders its blocks."""
     left, right = st.columns(2, gap="medium")
     variable = left.selectbox(
@@ -121,7 +121,8 @@ def _scoring() -> dict:
         help="Each block alone: scored once a stage. Again after each removal: joint effects count, and a stage's "
         "scoring takes several times as long.",
     )  # fmt: skip
-    return asdict(usual_scoring(variable=variable, order=order))
+    samples = known.samples_there(data, usual_scoring().samples)
+    return asdict(usual_scoring(variable=variable, order=order, samples=samples))
 
 
 def recovery(info: ModelInfo, data: str) -> dict:
@@ -160,14 +161,15 @@ def recovery(info: ModelInfo, data: str) -> dict:
         ),
         distill_weight=second[1].number_input(
             "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="distill_weight", persist_state="session",
-            help="Weight of matching the intact model's output besides the data. 0 is without; costs about half again. "
-            "Needs an intact model that knows the data's classes: adapt first where it doesn't.",
+            help="Its weight beside learning from the data. 0 is without; costs about half again. Needs an intact "
+            "model that knows the data's classes: adapt first where it doesn't. " + glossary.explain("distillation"),
         ),
     )  # fmt: skip
     check_batch(finetune, num_images)
     to_score = second[2].number_input(
         "Images to score", 1, 50_000, Protocol.num_images, 100, key="num_images", persist_state="session",
-        help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain.",
+        help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain. "
+        + glossary.explain("FID", "KID"),
     )  # fmt: skip
     judged = judging.draw(info, to_score)
     if advised and not adapt_steps:

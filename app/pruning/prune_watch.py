@@ -4,7 +4,7 @@ from typing import Any
 
 import streamlit as st
 
-from app import address, blocks, jobs
+from app import address, blocks, jobs, measuring
 from app.access import rights
 from app.address import model_info
 from app.errors import one_line_errors, shown_as_one_line
@@ -17,7 +17,7 @@ _LOOK_SECONDS = {True: 1.0, False: 4.0}  # at a run that moves, at one that rest
 
 def draw(run: Run) -> None:
     head, new = st.columns([5, 1], vertical_alignment="center")
-    head.subheader(run.title, anchor=False)
+    head.header(run.title, anchor=False)
     if new.button(
         "New pruning", width="stretch", help="Back to the form. This run goes on and stays on the runs page."
     ):
@@ -74,7 +74,7 @@ def _moving(run: Run, status: RunStatus) -> None:
     stopping = "cancelling" if run.cancel_requested else "pausing" if driving.pausing(run) else ""
     waiting = "waiting" if status.state == "queued" else ""
     parts = (status.phase, status.message, _eta(status.eta_seconds), waiting, stopping)
-    left.progress(_share(status), text=" · ".join(part for part in parts if part))
+    left.progress(_share(status), text=" · ".join(dict.fromkeys(part for part in parts if part)))
     with right.container(horizontal=True, horizontal_alignment="right"):
         if st.button(
             "Pause",
@@ -126,8 +126,7 @@ def _done(run: Run) -> None:
 
 
 def _stopped(run: Run, status: RunStatus) -> None:
-    line = f"This run {'was ' if status.state != 'failed' else ''}{status.state}: {status.error or status.message}"
-    (st.error if status.state == "failed" else st.warning)(line)
+    (st.error if status.state == "failed" else st.warning)(measuring.stopped_line("This run", status))
     cooler = status.state == "failed" and "learning rate" in (status.error or "")
     if cooler and st.button(
         "Resume with a quarter of the learning rate", type="primary",
@@ -168,7 +167,7 @@ def _stages(run: Run, stages: list[Stage], asked: dict[str, Any] | None) -> Stag
         shown = blocks.pruning_strip(depth, run.params.get("drop", []))
         st.html(shown + blocks.legend(shown))
         return None
-    st.subheader("Stages", anchor=False)
+    st.header("Stages", anchor=False)
     room = st.container()
     stage = None if len(stages) == 1 and not driving.at_rest(run) else stage_panel.pick(run, stages)
     coming = _coming(run, stages, asked)

@@ -50,7 +50,7 @@ def draw_numbers(run: Run, stages: list[Stage], stage: Stage) -> None:
         after = Picked(run=run, stage=stage, intact=False, label=f"stage {stage.number}")
         pair = measured([before, after])
         if len(pair) == 2:
-            st.subheader("Before and after", anchor=False)
+            st.header("Before and after", anchor=False)
             metrics_table.tables(pair)
     _compare(run, stages, stage)
 
@@ -58,7 +58,7 @@ def draw_numbers(run: Run, stages: list[Stage], stage: Stage) -> None:
 @one_line_errors
 def _why(run: Run, stage: Stage) -> None:
     record, parent = stage.info["decision"], stage.info["parent"]
-    st.subheader(f"Stage {stage.number}: why these blocks went", anchor=False)
+    st.header(f"Stage {stage.number}: why these blocks went", anchor=False)
     st.html(vote_table.sentence(record))
     if not record["candidates"]:
         return

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import blocks
+from app.wide import wide
 from engine.errors import AssetError
+from engine.evaluation.comparing import speedup
 from engine.runs.store import Stage
 
 
@@ -50,10 +52,8 @@ def tree(stages: list[Stage], *, chosen: int | None, coming: dict[str, Any] | No
     if coming:
         cards.append(_coming(stages, coming, where[coming["number"]]))
     lanes = 1 + max(place.lane for place in where.values())
-    return (
-        f'<div class="ep-scroll"><div class="ep-tree{" one" if lanes == 1 else ""}" style="--lanes: {lanes}">'
-        + "".join(cards) + "</div></div>"
-    )  # fmt: skip
+    css = f'class="ep-tree{" one" if lanes == 1 else ""}" style="--lanes: {lanes}"'
+    return wide(f"<div {css}>{''.join(cards)}</div>", label="Stages of this run")
 
 
 def strip_of(first: Stage, stage: Stage, *, next_drop: list[int] = ()) -> str:
@@ -88,11 +88,9 @@ def name_of_intact(stage: Stage) -> str:
 
 
 def speed_up(metrics: dict[str, Any]) -> float | None:
-    """Measured: latency of the intact model over that of the stage, timed in turns."""
-    intact, mine = metrics.get("efficiency_of_intact") or {}, metrics.get("efficiency") or {}
-    if "latency_ms" not in intact or "latency_ms" not in mine:
-        return None
-    return intact["latency_ms"]["median"] / mine["latency_ms"]["median"]
+    """Measured: of one forward, over the intact model's, timed in turns."""
+    found = speedup(metrics)
+    return found["value"] if found else None
 
 
 def _card(stages: list[Stage], stage: Stage, place: Place, *, chosen: bool) -> str:

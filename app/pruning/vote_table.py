@@ -5,20 +5,23 @@ from typing import Any
 
 import streamlit as st
 
+from app.glossary import explain
+from app.wide import wide
 from engine.pruning.config import DEFAULT_WEIGHTS
 
 #: voter -> (label, what it looks at)
 VOTERS = {
-    "cost": ("Cost", "Prefers the candidate with the fewest multiplications (MACs), that is, the one that drops most."),
+    "cost": (
+        "Cost",
+        f"Prefers the candidate with the fewest MACs, that is, the one that drops most. {explain('MACs')}",
+    ),
     "ntk": (
         "Trainability",
-        "Prefers the candidate that will learn most easily: a small condition number of its neural tangent kernel "
-        "(NTK), worked out without training it.",
+        f"Prefers the candidate that will learn most easily, worked out without training it. {explain('NTK')}",
     ),
     "zico": (
         "Gradient signal",
-        "Prefers the candidate whose gradients agree most from batch to batch (ZiCo, larger is better), worked out "
-        "without training it.",
+        f"Prefers the candidate with the largest ZiCo, worked out without training it. {explain('ZiCo')}",
     ),
 }
 _HEADS = ("drops", "blocks", "vote", "MACs", "NTK condition", "ZiCo", "forward")
@@ -56,7 +59,7 @@ def table(record: dict[str, Any], *, word: str = "goes", before: dict[str, Any] 
         for index, candidate in enumerate(record["candidates"])
     )
     heads = "".join(f"<th>{head}</th>" for head in _HEADS)
-    return f'<div class="ep-scroll"><table class="ep-table ep-vote"><tr>{heads}</tr>{rows}</table></div>'
+    return wide(f'<table class="ep-table ep-vote"><tr>{heads}</tr>{rows}</table>', label="Candidates of the vote")
 
 
 def note(record: dict[str, Any]) -> str:

@@ -1,11 +1,14 @@
 """Importance: blocks × timesteps, what happens without a block, what other data or other criteria would say."""
 
+import html
+
 import streamlit as st
 
-from app import address, jobs, measuring
+from app import address, glossary, jobs, known, measuring
 from app.importance import ced_settings, criteria, heatmap, pair
 from engine.importance.config import ESTIMATORS, GRANULARITIES, ORDERS, VARIABLES, WEIGHTINGS, CedConfig
 from engine.models.bundled import ModelInfo
+from engine.runs.store import Run
 
 _SHORT = {"target": "Target", "samples": "Samples", "prediction": "Prediction"}
 _LOOKS = {
@@ -31,6 +34,7 @@ def page() -> None:
         criteria.draw(info, params, wanted=wanted)
     else:
         _one(info, params, wanted=wanted)
+    _remember_run(measuring.find("ced", params))
 
 
 def _one(info: ModelInfo, params: dict, *, wanted: bool) -> None:
@@ -55,13 +59,16 @@ def _controls() -> tuple[ModelInfo, dict]:
         variable = address.choose(
             "What is measured", list(VARIABLES), param="variable", page="importance", widget=st.segmented_control,
             format_func=lambda name: _SHORT.get(name, name), on_change=measuring.want, width="stretch",
-            help="CED compares the entropy of something with and without a block. This chooses the something.",
+            help="Chooses what the entropy is of. " + glossary.explain("CED", "entropy"),
         )  # fmt: skip
     with fourth, st.popover("Settings", width="stretch", help="How it is measured: rows, order, sample size, seed."):
-        config = CedConfig(**ced_settings.draw(variable))
+        settings = ced_settings.draw(variable)
+    config = CedConfig(**{**settings, "samples": known.samples_there(data, settings["samples"])})
     chosen = VARIABLES[variable]
+    few = config.samples < settings["samples"]
     st.html(
-        f'<p class="ep-note"><b>{chosen.title}.</b> {chosen.meaning} <i>({chosen.origin})</i>{_unusual(config)}</p>'
+        f'<p class="ep-note"><b>{chosen.title}.</b> {chosen.meaning} <i>({chosen.origin})</i>{_unusual(config)}'
+        f"{f'<br>All {config.samples} images of {html.escape(data)} are used.' if few else ''}</p>"
     )
     return info, jobs.ced_params(info.name, data, config)
 
@@ -80,10 +87,17 @@ def _unusual(config: CedConfig) -> str:
     return f"<br>Settings: {said}." if said else ""
 
 
+def _remember_run(run: Run | None) -> None:
+    """Its settings come along with the link: sample size, columns and seed have no other place in the address."""
+    st.session_state["importance_run"] = run and run.id
+    address.remember(run=run and run.id)
+
+
 def _take_run() -> None:
-    """``?run=``: the choices with which that run was asked."""
+    """``?run=``: the choices with which that run was asked. Those of the run that this page wrote there are on screen
+    already; a link from another page names no model."""
     asked = address.asked("run")
-    if asked is None:
+    if asked is None or (asked == st.session_state.get("importance_run") and address.asked("model")):
         return
     address.remember(run=None)
     run = jobs.readable(asked)
@@ -94,7 +108,7 @@ def _take_run() -> None:
     ced_settings.take(config)
     for name, value in (
         ("model", run.params["model"]), ("data", run.params["data"]), ("variable", config.get("variable")),
-        ("look", "criteria" if run.kind == "criteria" else "one"),
+        ("look", "criteria" if run.kind == "criteria" else address.asked("look") or "one"),
     ):  # fmt: skip
         if value is not None:
             st.session_state.pop(f"importance_{name}", None)

@@ -100,7 +100,7 @@ def _rename(kind: str, name: str, class_names: tuple[str, ...]) -> None:
 
 
 def _classes(data: DataInfo) -> None:
-    st.subheader(f"What {data.name} looks like", anchor=False)
+    st.header(f"What {data.name} looks like", anchor=False)
     pictured = data.class_names if data.bundled else [name for name in data.class_names if data.thumbnails.get(name)]
     if not pictured:
         st.html('<p class="ep-note">No pictures were kept of this dataset; open it again to look at it.</p>')

@@ -35,7 +35,7 @@ def _describe(entry: dict[str, Any]) -> str:
 
 
 def _bundled() -> None:
-    st.subheader("Bundled", anchor=False)
+    st.header("Bundled", anchor=False)
     with st.container(horizontal=True):
         for name in bundled_data_names():
             st.page_link("views/model_data.py", label=name, query_params={"data": name}, help="Ships with the studio.")

@@ -26,7 +26,7 @@ def page() -> None:
 
 
 def _bundled() -> None:
-    st.subheader("Bundled", anchor=False)
+    st.header("Bundled", anchor=False)
     with st.container(horizontal=True):
         for info in bundled_models():
             st.page_link("views/model_data.py", label=info.name, query_params={"model": info.name},

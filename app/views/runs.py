@@ -50,7 +50,10 @@ def _list(under_way: bool) -> None:
         with st.container(border=True):
             run_details.draw(chosen)
     else:
-        st.html('<p class="ep-note">Select a row to open, cancel, resume, download or delete that run.</p>')
+        st.html(
+            '<p class="ep-note">Select a row to open, cancel, resume, download or delete that run. By keyboard: go to '
+            "it with the arrows, then press Shift and the space bar.</p>"
+        )
 
 
 def _table(found: list[RunSummary]) -> RunSummary | None:

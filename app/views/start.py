@@ -29,7 +29,7 @@ def page() -> None:
             "Build them with <code>python assets/build.py</code> (about an hour on two cores), then reload.</div>"
         )
         return
-    st.subheader("Pick a model to look inside", anchor=False)
+    st.header("Pick a model to look inside", anchor=False)
     for start in range(0, len(models), 2):
         for place, info in zip(st.columns(2, gap="medium"), models[start : start + 2], strict=False):
             with place.container(border=True, height="stretch"):
@@ -38,7 +38,7 @@ def page() -> None:
 
 
 def _own() -> None:
-    st.subheader("Or open your own", anchor=False)
+    st.header("Or open your own", anchor=False)
     with st.container(horizontal=True):
         st.page_link("views/open_model.py", label="Open a model →",
                      help="A DiT or SiT checkpoint, safetensors, or a diffusers folder.")  # fmt: skip

@@ -103,7 +103,14 @@ def _at_once(
     recovery = replace(config.finetune, seed=config.finetune.seed + seed)
     # as in the stage loop: classes that were never trained teach nothing
     teacher = start.network if recovery.distill_weight and start.labels_trained else None
-    trainer = Trainer(pruned.network, start.process, **examples._asdict(), config=recovery, teacher=teacher)
+    trainer = Trainer(
+        pruned.network,
+        start.process,
+        **examples._asdict(),
+        config=recovery,
+        teacher=teacher,
+        compute=start.compute,
+    )
     for step in finetune(trainer):
         yield Step(done=step.step, total=recovery.num_steps)
     return recovered(pruned, trainer, change=f"recovered {recovery}"), (), _macs(trainer)
@@ -160,6 +167,6 @@ def mean_loss(model: Model, latents: torch.Tensor, labels: torch.Tensor, *, seed
         x_t = model.process.noise(x0, times, eps)
         for part in torch.arange(len(x0)).split(256):
             inputs = (value[part].to(model.device) for value in (x_t, times, y))
-            predicted = model.network(*inputs)[:, : x0.shape[1]].cpu()
+            predicted = model.forward(*inputs)[:, : x0.shape[1]].cpu()
             losses.append((predicted - target[part]).square().flatten(1).mean(1))
     return torch.cat(losses).double().mean().item()

@@ -2,10 +2,12 @@
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.output import tell
+from engine.compute import USUAL, Compute
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
 from engine.runs.store import Run, open_run
@@ -27,10 +29,18 @@ def model_of(args: argparse.Namespace) -> "Model":
         process=args.process,
         autoencoder=args.vae,
         workspace=Path(args.workspace) if args.workspace else None,
+        compute=compute_asked(args),
     )
     for note in model.notes:
         tell(f"note: {note}")
     return model
+
+
+def compute_asked(args: argparse.Namespace) -> Compute:
+    """In which numbers; fp32 and not compiled for commands that don't ask."""
+    return Compute(
+        precision=getattr(args, "precision", Compute.precision), compile=getattr(args, "compile", Compute.compile)
+    )
 
 
 def info_of(args: argparse.Namespace) -> "ModelInfo":
@@ -49,6 +59,8 @@ def data_of(args: argparse.Namespace) -> "Data":
 def model_params(args: argparse.Namespace) -> dict[str, Any]:
     """A run's params for its model; what wasn't said is left out."""
     said = {"model": args.model, "process": args.process, "autoencoder": args.vae}
+    if (compute := compute_asked(args)) != USUAL:
+        said["compute"] = asdict(compute)
     return {key: value for key, value in said.items() if value is not None}
 
 
@@ -82,6 +94,7 @@ def protocol_of(args: argparse.Namespace) -> Protocol:
         features=getattr(args, "features", "demo-cnn"),
         seed=args.seed,
         device=args.device,
+        precision=compute_asked(args).precision,
     )
 
 

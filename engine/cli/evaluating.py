@@ -11,8 +11,9 @@ from engine.cli.long_work import ask_if_long
 from engine.cli.output import give, tell
 from engine.cli.runs import execute
 from engine.errors import Cancelled
+from engine.evaluation.comparing import speedup
 from engine.evaluation.protocol import Protocol
-from engine.evaluation.timing import Timing
+from engine.evaluation.timing import Timing, timed_in
 from engine.runs.progress import config_from
 from engine.runs.store import create_run
 from engine.runs.workspace import Workspace
@@ -37,13 +38,13 @@ def evaluate_command(args: argparse.Namespace) -> None:
         floor = metrics["noise_floor"].get(name)
         beside = f"   noise floor {floor['value']:.4g}" if floor else ""
         lines.append(f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]{beside}")
-    lines += efficiency_lines(metrics["efficiency"], metrics.get("efficiency_of_intact"))
+    lines += efficiency_lines(metrics["efficiency"], speedup(metrics))
     lines += [f"note: {warning}" for warning in [*metrics["warnings"], *_left_out(metrics["per_class"])]]
     give(args, metrics, "\n".join([*lines, protocol_of(args).label()]))
 
 
-def efficiency_lines(found: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
-    """Costs in words; ``before`` was timed in turns with them."""
+def efficiency_lines(found: dict[str, Any], faster: dict[str, float] | None) -> list[str]:
+    """Costs in words; ``faster``: over the baseline that was timed in turns with them."""
     latency, memory, speed = found["latency_ms"], found["peak_memory_bytes"], found["sampling"]
     where = f"batch {found['batch_size']}, {found['device']} {found['precision']}"
     lines = [
@@ -56,9 +57,10 @@ def efficiency_lines(found: dict[str, Any], before: dict[str, Any] | None) -> li
         lines.append(f"peak memory of one forward: {memory / 1e6:,.1f} MB of tensors, weights included")
     if speed:
         lines.append(f"noise to pictures: {speed['images_per_second']:,.1f} images/s over {speed['turns']} turns")
-    if before:
-        lines.append(f"{before['latency_ms']['median'] / latency['median']:.2f}× as fast as the baseline, one forward")
-    if before and speed:
+    if faster:
+        within = f"[{faster['low']:.2f}, {faster['high']:.2f}]"
+        lines.append(f"{faster['value']:.2f}× as fast as the baseline, one forward, 90 % within {within}")
+    if faster and speed:
         spread = f"{speed['speedup_low']:.2f} … {speed['speedup_high']:.2f}"
         lines.append(f"{speed['speedup']:.2f}× as fast as the baseline, noise to pictures ({spread} over the turns)")
     return lines + [f"note: {note}" for note in found["notes"]]
@@ -82,7 +84,7 @@ def _ask_if_long(args: argparse.Namespace, params: dict[str, Any]) -> None:
 def evaluate_params(args: argparse.Namespace) -> dict[str, Any]:
     """The params of the run that is asked for."""
     asked = {**model_params(args), "data": args.data, "protocol": asdict(protocol_of(args))}
-    timing = Timing(batch_size=args.batch_size, precision=args.precision)
+    timing = Timing(batch_size=args.batch_size, precision=args.timing_precision or timed_in(args.precision))
     if timing != Timing():
         asked["timing"] = asdict(timing)
     if args.baseline:

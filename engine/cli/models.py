@@ -70,6 +70,6 @@ def sample_command(args: argparse.Namespace) -> None:
 def benchmark_command(args: argparse.Namespace) -> None:
     from engine.evaluation.efficiency import measure_efficiency
 
-    timing = Timing(batch_size=args.batch_size, precision=args.precision)
+    timing = Timing(batch_size=args.batch_size, precision=args.timing_precision)
     result = measure_efficiency(model_of(args), timing).as_dict()
     give(args, result, "\n".join(f"{key:20} {value}" for key, value in result.items()))

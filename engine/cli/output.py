@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,22 @@ from engine.runs.workspace import write_json
 
 def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """The engine's own warnings as notes, such as that blocks can't be compiled here."""
+    logger, handler = logging.getLogger("engine"), _Notes(level=logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(f"note: {record.getMessage()}")
 
 
 def give(args: argparse.Namespace, result: dict[str, Any], text: str) -> None:

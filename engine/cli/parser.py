@@ -5,8 +5,10 @@ from collections.abc import Callable
 
 from engine.arena.config import ArenaConfig
 from engine.cli import demo, evaluating, importance, keeping, models, runs
+from engine.compute import PRECISIONS, Compute
 from engine.evaluation.protocol import Protocol
-from engine.evaluation.timing import PRECISIONS, Timing
+from engine.evaluation.timing import PRECISIONS as TIMED
+from engine.evaluation.timing import Timing
 from engine.importance.config import (
     CONDITIONS,
     ESTIMATORS,
@@ -62,6 +64,7 @@ def _scores(add: Add) -> None:
     sub = add("ced", importance.ced_command, "CED of every block of a model on a dataset", "model", "data")
     _cluster(sub)
     _output(sub)
+    _computing(sub)
     _scoring(sub)
     sub.add_argument("--estimator", default=CedConfig.estimator, choices=ESTIMATORS)
     _reading(sub)
@@ -72,6 +75,7 @@ def _scores(add: Add) -> None:
     sub.add_argument("--no-cache", action="store_true", help="compute again even if the answer is known")
     sub = add("criteria", importance.criteria_command, "CED beside the other criteria", "model", "data")
     _output(sub)
+    _computing(sub)
     sub.add_argument("--samples", type=int, default=CedConfig.samples)
     sub.add_argument("--timesteps", type=int, default=CedConfig.timesteps)
     sub.add_argument("--variables", default="target,prediction", help="readings of CED to compare with, with commas")
@@ -83,6 +87,7 @@ def _prune(add: Add) -> None:
     sub = add("prune", runs.prune_command, "drop blocks, recover, compare", "model", "data")
     _cluster(sub, trains=True)
     _output(sub)
+    _computing(sub)
     _scoring(sub, variable=STAGES_VARIABLE)
     sub.add_argument("--order", default=CedConfig.order, choices=ORDERS, help="greedy: score again after each removal")
     _sampling(sub)
@@ -109,6 +114,7 @@ def _arena(add: Add) -> None:
     sub = add("arena", runs.arena_command, "what gives the best quality after recovery?", "model", "data")
     _cluster(sub)
     _output(sub)
+    _computing(sub)
     _sampling(sub)
     usual = ArenaConfig()
     sub.set_defaults(cfg_scale=usual.protocol.cfg_scale, num=usual.protocol.num_images)
@@ -128,6 +134,7 @@ def _measures(add: Add) -> None:
     """Drawing, measuring, exporting."""
     sub = add("sample", models.sample_command, "draw images into an .npz or a folder of PNG files", "model")
     _cluster(sub)
+    _computing(sub)
     _sampling(sub)
     sub.add_argument("--classes", help="as in 0,1; default: all in turn")
     sub.add_argument("--out", help="FILE.npz (arr_0, labels, seeds) or FOLDER; the same command again goes on with it")
@@ -138,16 +145,26 @@ def _measures(add: Add) -> None:
     )
     _cluster(sub)
     _output(sub)
+    _computing(sub)
     _sampling(sub)
     sub.add_argument("--features", default=Protocol.features, help="demo-cnn, or from the net: inception, dinov2, clip")
     sub.add_argument("--features-weights", help="file with their weights, or its folder; a copy stays in the workspace")
     _timing(sub)
+    sub.add_argument("--timing-precision", choices=TIMED, help="of a forward that is timed; default: as --precision")
     sub.add_argument("--baseline", help="another model, timed in turns with this one: what it is faster than")
     sub.add_argument("--yes", action="store_true", help="even if it takes hours")
     _settings(sub)
     sub = add("benchmark", models.benchmark_command, "parameters, MACs, latency, throughput", "model")
     _output(sub)
     _timing(sub)
+    sub.add_argument(
+        "--precision",
+        dest="timing_precision",
+        default=Timing.precision,
+        choices=TIMED,
+        help="of a forward that is timed",
+    )
+    _compiling(sub)
     sub = add("export", models.export_command, "a model as files that other programs open", "model")
     sub.add_argument("--layout", required=True, help="official, safetensors or diffusers")
     sub.add_argument("--out", required=True, help="folder to make (official: may also be a .pt file)")
@@ -208,6 +225,15 @@ def _settings(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help=help_text)
 
 
+def _computing(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--precision", default=Compute.precision, choices=PRECISIONS, help="of the network's products")
+    _compiling(sub)
+
+
+def _compiling(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--compile", action="store_true", help="compile the blocks: slow to begin with, then faster")
+
+
 def _scoring(sub: argparse.ArgumentParser, *, variable: str = CedConfig.variable) -> None:
     sub.add_argument("--variable", default=variable, choices=VARIABLES, help="the reading of CED")
     sub.add_argument("--samples", type=int, default=CedConfig.samples)
@@ -231,7 +257,6 @@ def _sampling(sub: argparse.ArgumentParser) -> None:
 
 def _timing(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, default=Timing.batch_size, help="images in a forward that is timed")
-    sub.add_argument("--precision", default=Timing.precision, choices=PRECISIONS, help="of a forward that is timed")
 
 
 def _recovery(sub: argparse.ArgumentParser) -> None:

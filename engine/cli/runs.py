@@ -18,6 +18,7 @@ from engine.cli.arguments import (
 )
 from engine.cli.output import give, tell
 from engine.errors import InputError
+from engine.evaluation.comparing import speedup
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig, usual_stages
@@ -217,7 +218,7 @@ def summary_of(run: Run) -> dict[str, Any]:
             "reason": (stage.info["decision"] or {}).get("reason", ""),
             "fidelity": metrics["fidelity"],
             "efficiency": metrics["efficiency"],
-            "intact_latency_ms": metrics.get("efficiency_of_intact", metrics["efficiency"])["latency_ms"]["median"],
+            "speedup": speedup(metrics),
             "protocol": metrics["protocol"],
         })  # fmt: skip
     return {"run": run.id, "folder": str(run.path), "stages": rows}
@@ -237,7 +238,7 @@ def summary_table(summary: dict[str, Any]) -> str:
         title = f"{row['stage']} {row['title']}"
         lines.append(
             f"{title:26}{row['depth']:>6}{cost['parameters'] / 1e6:>9.2f}M{cost['macs'] / 1e6:>8.1f}M{latency:>8.1f} ms"
-            f"{row['intact_latency_ms'] / latency:>8.2f}×  {scores}"
+            f"{row['speedup']['value'] if row['speedup'] else 1:>8.2f}×  {scores}"
         )
     lines += [f"  stage {row['stage']}: {row['reason']}" for row in summary["stages"] if row["reason"]]
     return "\n".join([*lines, Protocol(**summary["stages"][0]["protocol"]).label(), f"run folder: {summary['folder']}"])

@@ -119,6 +119,7 @@ def _trainer_of(cluster: "RayCluster", trainer: Trainer, mailbox: Any, folder: s
         "labels": trainer.labels,
         "flipped": trainer.flipped,
         "config": trainer.config,
+        "compute": trainer.compute,
         "state": trainer.state_dict(),
         "threads": 1,
     }

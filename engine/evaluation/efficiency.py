@@ -22,6 +22,7 @@ from engine.evaluation.peak_memory import peak_memory
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import draw, images_at_a_time
 from engine.evaluation.timing import Timing
+from engine.models.compiled import compiled_blocks, why_not
 from engine.models.dit import DiT
 from engine.models.model import Model
 
@@ -43,7 +44,8 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSpeed:
-    """From noise to pictures in fp32, decoding included. ``speedup`` is over the first of the models compared."""
+    """From noise to pictures as each model's ``compute`` says, decoding included. ``speedup`` is over the first of the
+    models compared."""
 
     images_per_second: float  # at the median of the turns
     seconds: float  # median of a turn
@@ -108,7 +110,8 @@ def compare_efficiency(
     repeats: int = 20,
     sampling: Protocol | None = None,
 ) -> list[Efficiency]:
-    """One result per model, timed in turns. All models must be on the same device.
+    """One result per model, timed in turns. All models must be on the same device; blocks are compiled where the first
+    one's ``compute`` says so.
 
     ``sampling``: also draws images in turns as this protocol says, where that takes seconds rather than minutes.
     """
@@ -116,10 +119,11 @@ def compare_efficiency(
     if repeats < 1:
         raise InputError(f"repeats {repeats} must be at least 1")
     networks = [_in_precision(model.network, timing.precision) for model in models]
-    milliseconds = _time_in_turns(networks, batch_size=timing.batch_size, device=device, repeats=repeats, warmup=3)
+    with compiled_blocks(models[0].compute.compile):
+        milliseconds = _time_in_turns(networks, batch_size=timing.batch_size, device=device, repeats=repeats, warmup=3)
     latencies = [_latency(own) for own in milliseconds]
     speedups = [None, *(median_interval(milliseconds[0] / own) for own in milliseconds[1:])]
-    speeds, notes = [None] * len(models), _notes(timing, device)
+    speeds, notes = [None] * len(models), _notes(timing, device, compiled=models[0].compute.compile)
     if sampling is not None:
         speeds, why_not = _speeds_of_sampling(models, sampling, timing, latencies)
         notes += why_not
@@ -147,10 +151,14 @@ def _in_precision(network: DiT, precision: str) -> DiT:
     return network if precision == "fp32" else copy.deepcopy(network).to(torch.bfloat16)
 
 
-def _notes(timing: Timing, device: torch.device) -> list[str]:
+def _notes(timing: Timing, device: torch.device, *, compiled: bool) -> list[str]:
+    notes = []
+    if compiled:
+        reason = why_not()
+        notes.append(f"blocks couldn't be compiled: {reason}" if reason else "blocks were compiled")
     if timing.precision == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
-        return ["this processor has no bf16 arithmetic of its own, so bf16 is worked out in fp32 and may be slower"]
-    return []
+        notes.append("this processor has no bf16 arithmetic of its own: bf16 is worked out in fp32 and may be slower")
+    return notes
 
 
 def _cpu_has_bf16() -> bool:

@@ -24,10 +24,12 @@ from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+from engine.compute import USUAL
 from engine.errors import AssetError
 from engine.evaluation.demo_cnn import FEATURES_FOLDER, SIDE, DemoCnnConfig, read_demo_cnn
 from engine.evaluation.dinov2 import DinoV2
 from engine.evaluation.weights import PUBLISHED, needs_weights, weights_file
+from engine.models.arithmetic import products_in
 
 # what torch's readers are seen to raise for files that aren't what they should be
 _DAMAGE = (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, EOFError, pickle.UnpicklingError)
@@ -171,10 +173,11 @@ def extract_all(features: Features, images: np.ndarray) -> tuple[np.ndarray, np.
     Raises AssetError where they aren't all finite.
     """
     device = next(features.extractor.parameters()).device
-    batches = [
-        features.extractor(chunk.to(device).permute(0, 3, 1, 2))
-        for chunk in torch.from_numpy(np.ascontiguousarray(images)).split(features.chunk)
-    ]
+    with products_in(USUAL, device):  # whatever else in this process asked for TF32
+        batches = [
+            features.extractor(chunk.to(device).permute(0, 3, 1, 2))
+            for chunk in torch.from_numpy(np.ascontiguousarray(images)).split(features.chunk)
+        ]
     layers = [torch.cat(layer).double().cpu().numpy() for layer in zip(*batches, strict=True)]
     if not all(np.isfinite(layer).all() for layer in layers):
         raise AssetError(f"{features.name} gave numbers that aren't finite for these images; check its weights")

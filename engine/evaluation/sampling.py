@@ -138,7 +138,7 @@ def start_of(model: Model, *, labels: np.ndarray, seeds: np.ndarray, protocol: P
     generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
     noise = torch.stack([torch.randn(model.config.latent_shape, generator=g) for g in generators])
     network = guided(
-        model.network,
+        model.forward,
         null_class=model.config.null_class,
         cfg_scale=protocol.cfg_scale,
         num_guided_channels=protocol.guided_channels,

@@ -122,4 +122,6 @@ def cache_key(model: Model, data: Data, config: CedConfig) -> str:
     usual = {field.name: field.default for field in fields(config) if field.default is not MISSING}
     settings = {name: value for name, value in asdict(config).items() if name not in _LATER or value != usual[name]}
     question = [model.content_hash, model.ref, data.content_hash, settings, "ced-1"]
+    if model.compute.precision != "fp32":  # that came later, too
+        question.append(model.compute.precision)
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:32]

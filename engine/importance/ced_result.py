@@ -150,7 +150,7 @@ class CedTable:
             "process": self.model.process.name,
             "given_class": "null" if self.note else "own",
             "device": str(self.model.device),
-            "precision": "fp32",
+            "precision": self.model.compute.precision,
             "model_hash": self.model.content_hash,
             "data_hash": self.data.content_hash,
         }

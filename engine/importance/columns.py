@@ -150,7 +150,8 @@ def _noised_chunk(
 
     found = {}
     with torch.inference_mode():
-        out = streams.outputs(model, *given, watch if "bi" in extras else None)
+        with model.working():
+            out = streams.outputs(model, *given, watch if "bi" in extras else None).float()
         if "bi" in extras:
             found["bi"] = torch.stack(turns).double().cpu()
         if "loss" in extras:
@@ -179,6 +180,10 @@ def _sampling_columns(
     size = _chunk_size(model, streams, B)
 
     def network(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        with model.working():
+            return all_outputs(x, t, y).float()
+
+    def all_outputs(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
         nonlocal first
         if first:  # all streams still stand at the same noise
             first = False

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from engine.errors import AssetError, InputError
+from engine.learn.replay_check import check_replay
 from engine.report.commands import command_of
 from engine.runs.drive import path_to
 from engine.runs.store import Run, Stage
@@ -63,22 +64,28 @@ def encode(replay: dict[str, Any]) -> bytes:
 
 
 def read_replay(content: bytes, *, name: str) -> dict[str, Any]:
-    """Raises AssetError, in one line about ``name``, for what isn't a replay."""
+    """Of a file from anywhere. Raises AssetError, in one line about ``name``, for what isn't a replay."""
     try:
-        replay = json.loads(content)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it has {len(content):,} bytes, at most {MOST_BYTES:,} are read")
+        replay = json.loads(content, parse_constant=_no_constant)
+        if not isinstance(replay, dict):
+            raise ValueError("it isn't a JSON object")
         missing = [part for part in _PARTS if part not in replay]
         if missing:
             raise ValueError(f"{missing[0]!r} is missing")
         if replay.get("schema") != SCHEMA:
-            raise ValueError(f"its schema is {replay.get('schema')!r}, this version reads {SCHEMA}")
-        for picture in replay["pictures"]:
-            if not base64.b64decode(picture["png"], validate=True).startswith(b"\x89PNG"):
-                raise ValueError("a picture isn't a PNG")
-        if len(replay["stages"]) < 2 or any("depth" not in stage for stage in replay["stages"]):
-            raise ValueError("it has no pruned stage")
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"its schema is {str(replay.get('schema'))[:20]!r}, this version reads {SCHEMA}")
+        check_replay(replay)
+    except KeyError as error:
+        raise AssetError(f"{name} isn't a replay that can be shown ({error} is missing); record it again") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise AssetError(f"{name} isn't a replay that can be shown ({error}); record it again") from error
     return replay
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"a number is {name}")
 
 
 def _stage(stage: Stage) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from engine.compute import USUAL, Compute
 from engine.errors import AssetError, InputError
+from engine.models.arithmetic import check_device, plain_fp32
 from engine.models.autoencoder import BUNDLED, Autoencoder, PixelSpace, open_autoencoder
 from engine.models.bundled import ModelInfo, read_model_info
 from engine.models.dit import DiT, position_embedding
@@ -33,12 +35,16 @@ def load_model(
     process: str | None = None,
     autoencoder: str | None = None,
     workspace: Path | None = None,
+    compute: Compute | None = None,
 ) -> Model:
-    """Opens ``ref`` on ``device``; ``process`` and ``autoencoder`` override what is said elsewhere.
+    """Opens ``ref`` on ``device``; ``process`` and ``autoencoder`` override what is said elsewhere. ``compute``: in
+    which numbers it works (default: fp32, not compiled).
 
-    Raises InputError for a reference that leads nowhere, AssetError for files that can't be read.
+    Raises InputError for a reference that leads nowhere and for numbers that the device hasn't, AssetError for files
+    that can't be read.
     """
-    device = _usable_device(device)
+    device, compute = _usable_device(device), compute or USUAL
+    check_device(compute, device)
     if process is not None:
         make_process(process)
     entry = library_entry(str(ref), workspace) or {}
@@ -69,6 +75,7 @@ def load_model(
         taken=opened.file.taken,
         source=str(info.source),
         process_reason=reason,
+        compute=compute,
     )
 
 
@@ -89,7 +96,10 @@ def _usable_device(device: str | torch.device) -> torch.device:
         raise InputError(
             f"device {str(device)!r} can't be used here ({str(error).splitlines()[0]}); try cpu"
         ) from error
-    return torch.device(device)
+    device = torch.device(device)
+    if device.type == "cuda":
+        plain_fp32()
+    return device
 
 
 def _network(opened: Opened, device: torch.device) -> DiT:

@@ -6,14 +6,17 @@ Parameter names are those of the official checkpoints, so that their state dicts
 
 import math
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from diffusers.models.embeddings import get_2d_sincos_pos_embed, get_timestep_embedding
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint, set_checkpoint_early_stop
 
 from engine.errors import InputError
+from engine.models import compiled
 from engine.models.presets import FREQUENCY_EMBEDDING_SIZE
 
 #: Frequencies of the timestep, i = 0 … 127: 10000^(−i/(128 − shift))
@@ -172,9 +175,29 @@ class DiTBlock(nn.Module):
 
     def modulated(self, x: Tensor, modulation: Tensor) -> Tensor:
         """The block's work on tokens (B, T, D), its conditioning already worked out."""
-        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(1)  # each (B, D)
-        x = torch.addcmul(x, gate_a.unsqueeze(1), self.attn(modulate(self.norm1(x), shift_a, scale_a)))
-        return torch.addcmul(x, gate_m.unsqueeze(1), self.mlp(modulate(self.norm2(x), shift_m, scale_m)))
+        return compiled.run(_past, self, x, modulation)
+
+
+def _past(block: DiTBlock, x: Tensor, modulation: Tensor) -> Tensor:
+    """Tokens x (B, T, D) past a block; ``modulation`` (B, 6, D) is the block's own."""
+    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulation.unbind(1)  # each (B, D)
+    x = torch.addcmul(x, gate_a.unsqueeze(1), block.attn(modulate(block.norm1(x), shift_a, scale_a)))
+    return torch.addcmul(x, gate_m.unsqueeze(1), block.mlp(modulate(block.norm2(x), shift_m, scale_m)))
+
+
+def _recomputed(block: DiTBlock, x: Tensor, c: Tensor) -> Tensor:
+    """``block(x, c)``, of which only the input is kept: the backward pass works the rest out again, the same way."""
+    wanted = compiled.are_wanted()
+    # to stop early is done by an exception, which compiled blocks would be blamed for
+    with set_checkpoint_early_stop(not wanted):
+        return checkpoint(
+            block,
+            x,
+            c,
+            use_reentrant=False,
+            preserve_rng_state=False,  # a block draws nothing
+            context_fn=lambda: (nullcontext(), compiled.compiled_blocks(wanted)),
+        )
 
 
 class FinalLayer(nn.Module):
@@ -221,13 +244,17 @@ class DiT(nn.Module):
         out = patches.permute(0, 5, 1, 3, 2, 4).reshape(-1, config.out_channels, config.input_size, config.input_size)
         return out[:, : config.in_channels] if config.drop_sigma else out
 
-    def forward(self, x: Tensor, t: Tensor, y: Tensor, *, skip: Iterable[int] = ()) -> Tensor:
-        """x (B, C, H, W), t (B,), y (B,) class ids -> (B, C_out, H, W). Blocks in ``skip`` contribute nothing."""
+    def forward(self, x: Tensor, t: Tensor, y: Tensor, *, skip: Iterable[int] = (), recompute: bool = False) -> Tensor:
+        """x (B, C, H, W), t (B,), y (B,) class ids -> (B, C_out, H, W). Blocks in ``skip`` contribute nothing.
+
+        ``recompute``: of each block its input alone is kept for the backward pass (gradient checkpointing), which costs
+        another forward; the gradient is the same.
+        """
         skip = frozenset(skip)
         h, c = self.embed(x, t, y)
         for index, block in enumerate(self.blocks):
             if index not in skip:
-                h = block(h, c)
+                h = _recomputed(block, h, c) if recompute else block(h, c)
         return self.head(h, c)
 
     @torch.no_grad()

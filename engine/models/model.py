@@ -1,18 +1,22 @@
 """A loaded model: the network, its process, its autoencoder and the names of its classes."""
 
 import hashlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from engine.compute import USUAL, Compute
 from engine.data.dataset import Data
 from engine.errors import InputError
+from engine.models.arithmetic import called_in, working_in
 from engine.models.autoencoder import Autoencoder, PixelSpace
 from engine.models.class_names import unnamed
 from engine.models.dit import DiT, DiTConfig
 from engine.process import Process
+from engine.process.guidance import Network
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # equal only to itself: comparing weights by accident is slow
@@ -33,6 +37,7 @@ class Model:
     taken: str = "bare"  # which weights of a training checkpoint: "ema", "model", or "bare" where there were no others
     source: str = ""  # the file that the weights came from
     process_reason: str = ""  # why this process
+    compute: Compute = USUAL  # how the network works where its outputs are drawn from, scored or trained
 
     @property
     def config(self) -> DiTConfig:
@@ -41,6 +46,15 @@ class Model:
     @property
     def device(self) -> torch.device:
         return self.network.pos_embed.device
+
+    @property
+    def forward(self) -> Network:
+        """The network, each call in the numbers of ``compute``; what it gives is fp32."""
+        return called_in(self.network, self.compute, self.device)
+
+    def working(self) -> AbstractContextManager[None]:
+        """In which parts of the network work in the numbers of ``compute``."""
+        return working_in(self.compute, self.device)
 
     def null_class_or_raise(self) -> int:
         if self.config.null_class is None:

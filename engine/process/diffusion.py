@@ -41,6 +41,7 @@ class Diffusion:
             "log_variance": torch.cat([variance[1:2], variance[1:]]).log(),
             "log_beta": betas.log(),
         }
+        self._tables_on: dict[torch.device, dict[str, Tensor]] = {torch.device("cpu"): self._tables}
 
     def timestep_grid(self, num: int) -> Tensor:
         """(num,) timesteps in the middles of equal parts of 0 … 999, ascending (towards noise)."""
@@ -93,7 +94,9 @@ class Diffusion:
 
     def _row(self, name: str, t: Tensor, like: Tensor) -> Tensor:
         """A table's values at t, (B, 1, 1, 1)."""
-        return self._tables[name][t.cpu()].to(like)[:, None, None, None]
+        if like.device not in self._tables_on:  # looked up there: to fetch t from a GPU would wait for all its work
+            self._tables_on[like.device] = {each: table.to(like.device) for each, table in self._tables.items()}
+        return self._tables_on[like.device][name][t.to(like.device)].to(like)[:, None, None, None]
 
     def sample(
         self,

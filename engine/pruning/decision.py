@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -99,7 +99,7 @@ def decide(
     asked = (model.network, model.process, batches)
     scores = in_order(_scored, _shares(kept, executor().num_slots), shared=asked)
     for drop, left, score in zip(drops, kept, scores, strict=True):
-        seconds = _seconds_per_step(model.network.with_blocks(left), batches[0])
+        seconds = _seconds_per_step(replace(model, network=model.network.with_blocks(left)), batches[0])
         candidates.append(_candidate(model, drop, macs=macs[len(left)], seconds=seconds, scores=score))
         yield CandidateScored(candidate=candidates[-1], done=len(candidates), total=len(numbers))
     yield _voted(model, ced, config, candidates, target)
@@ -203,12 +203,12 @@ def _finite(score: float) -> float | None:
 
 
 @torch.inference_mode()
-def _seconds_per_step(network: DiT, batch: NoisedBatch, *, repeats: int = 3) -> float:
+def _seconds_per_step(model: Model, batch: NoisedBatch, *, repeats: int = 3) -> float:
     """Median of one forward of the batch; measured for the eye, it doesn't vote."""
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
-        network(batch.x0, batch.t, batch.y)
+        model.forward(batch.x0, batch.t, batch.y)
         if batch.x0.device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)

@@ -161,7 +161,14 @@ def prune_progressively(
         pruned = keep_blocks(current, kept)
         reached = stage >= planned or (target is not None and len(kept) <= target)
         training = _recovery_of(stage, config, recovery, last=reached, planned=planned)
-        trainer = Trainer(pruned.network, model.process, **examples._asdict(), config=training, teacher=teacher)
+        trainer = Trainer(
+            pruned.network,
+            model.process,
+            **examples._asdict(),
+            config=training,
+            teacher=teacher,
+            compute=model.compute,
+        )
         if resume.partial_state is not None:
             trainer.load_state_dict(resume.partial_state)
         elif state:
@@ -219,7 +226,7 @@ def adaptation(start: Model, examples: Examples, recovery: FinetuneConfig, *, nu
     """Of the intact model to the data: a copy of ``start`` with all its blocks, and what trains it in ``num_steps``."""
     copy = keep_blocks(start, list(range(start.config.depth)))
     config = replace(recovery, num_steps=num_steps)
-    return copy, Trainer(copy.network, start.process, **examples._asdict(), config=config)
+    return copy, Trainer(copy.network, start.process, **examples._asdict(), config=config, compute=start.compute)
 
 
 def _stage_0(

@@ -8,8 +8,8 @@ COLOURS = {
     "line": ("#e4e0d8", "#2c333e"),
     "soft": ("#f6f4ef", "#1a2028"),
     "kept": ("#2f66a9", "#79aeef"),
-    "pruned": ("#0b857a", "#3fc5b5"),
-    "dropped": ("#b5601a", "#f0a04f"),
+    "pruned": ("#0a7b71", "#3fc5b5"),
+    "dropped": ("#ab5a16", "#f0a04f"),
     "reading": ("#7b4fa6", "#be9bea"),
 }
 #: of signed numbers: below zero, zero, above; carry values, so they are the same in both

@@ -11,8 +11,9 @@ from typing import Any
 
 from engine.arena.config import ArenaConfig
 from engine.arena.entrants import ENTRANTS
+from engine.compute import Compute
 from engine.evaluation.protocol import Protocol
-from engine.evaluation.timing import Timing
+from engine.evaluation.timing import Timing, timed_in
 from engine.importance.config import CedConfig
 from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig
 from engine.training.config import FinetuneConfig
@@ -22,7 +23,7 @@ _PRUNE = (
     "drop", "target_depth", "target_speedup", "num_stages", "max_per_stage", "num_proxy_samples", "weights",
     "adapt_steps", "recovery_shares", "step",
 )  # fmt: skip
-_ELSEWHERE = ("model", "process", "autoencoder", "data", "ced", "protocol", "finetune")
+_ELSEWHERE = ("model", "process", "autoencoder", "data", "ced", "protocol", "finetune", "compute")
 _CED_OPTIONS = ("estimator", "condition", "granularity", "order", "method", "weighting", "num_candidates")
 
 
@@ -30,10 +31,16 @@ def command_of(kind: str, params: Mapping[str, Any]) -> list[str]:
     """Arguments after ``python -m engine``; ``kind`` is one of COMMANDS."""
     words = [kind, str(params["model"]), str(params["data"])]
     words += _option("--process", params.get("process")) + _option("--vae", params.get("autoencoder"))
+    words += _computing(params.get("compute", {}))
     words += {"prune": _prune, "evaluate": _evaluate, "ced": _ced, "arena": _arena}[kind](params)
     if not str(params["model"]).startswith("-") and not str(params["data"]).startswith("-"):
         return words
     return [kind, *words[3:], "--", *words[1:3]]
+
+
+def _computing(compute: Mapping[str, Any]) -> list[str]:
+    words = _unlike("--precision", compute.get("precision"), Compute.precision)
+    return [*words, "--compile"] if compute.get("compile") else words
 
 
 def _prune(params: Mapping[str, Any]) -> list[str]:
@@ -67,7 +74,8 @@ def _evaluate(params: Mapping[str, Any]) -> list[str]:
     words = _unlike("--features", protocol.get("features"), Protocol.features)
     words += _option("--features-weights", params.get("features_weights"))
     words += _unlike("--batch-size", timing.get("batch_size"), Timing.batch_size)
-    words += _unlike("--precision", timing.get("precision"), Timing.precision)
+    usual = timed_in(params.get("compute", {}).get("precision", Compute.precision))
+    words += _unlike("--timing-precision", timing.get("precision", Timing.precision), usual)
     words += _option("--baseline", params.get("baseline"))
     return words + _sampling(protocol, Protocol(), prefix="protocol", said=("features",))
 
@@ -98,7 +106,7 @@ def _sampling(protocol: Mapping[str, Any], usual: Protocol, *, prefix: str, said
     words = []
     for key, option in options.items():
         words += _unlike(option, protocol.get(key), getattr(usual, key))
-    done = [*options, *said]
+    done = [*options, *said, "precision"]  # that of the whole run
     if "guided_channels" in protocol and protocol["guided_channels"] is None:
         words, done = [*words, "--guide-all-channels"], [*done, "guided_channels"]
     return words + _others(prefix, protocol, asdict(usual), done)

@@ -7,31 +7,36 @@ from typing import Any
 from engine.arena.arena import Known, Scores, run_arena
 from engine.arena.bout import Bout
 from engine.arena.config import ArenaConfig
-from engine.evaluation.protocol import Protocol
+from engine.compute import USUAL, Compute
 from engine.models.checkpoints import load_model, save_model
 from engine.models.model import Model
 from engine.models.references import WEIGHTS
 from engine.runs.progress import Progress, config_from
+from engine.runs.run_compute import protocol_in
 from engine.runs.run_model import opened_run_data
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace, read_json, write_json
 from engine.training.config import FinetuneConfig
 
 
-def arena_config(values: dict[str, Any]) -> ArenaConfig:
-    """From plain JSON. Raises InputError for what it can't be."""
-    nested = {"finetune": FinetuneConfig, "protocol": Protocol}
-    given = {key: config_from(nested[key], value) if key in nested else value for key, value in values.items()}
+def arena_config(values: dict[str, Any], *, compute: Compute | None = None) -> ArenaConfig:
+    """From plain JSON, for pictures drawn as ``compute`` says. Raises InputError for what it can't be."""
+    given = dict(values)
+    if "finetune" in given:
+        given["finetune"] = config_from(FinetuneConfig, given["finetune"])
+    usual = asdict(ArenaConfig().protocol)
+    del usual["precision"]
+    given["protocol"] = protocol_in(compute or USUAL, given.get("protocol", usual))
     if "entrants" in given:
         given["entrants"] = tuple(given["entrants"])
     return config_from(ArenaConfig, given)
 
 
 def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress]:
-    config = arena_config(run.params.get("config", {}))
+    config = arena_config(run.params.get("config", {}), compute=model.compute)
     data = yield from opened_run_data(run, workspace)
     file, adapted = run.progress_folder / "arena.json", run.progress_folder / "start"
-    known = _known(run, config)
+    known = _known(run, config, model)
     for step in run_arena(model, data, config, known=known, cache=workspace.cache):
         if step.phase == "adapting" and step.known.start is not None and config.adapt_steps:
             adapted.mkdir(exist_ok=True)
@@ -44,9 +49,11 @@ def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress
     write_json(run.path / "arena.json", read_json(file))
 
 
-def _known(run: Run, config: ArenaConfig) -> Known:
+def _known(run: Run, config: ArenaConfig, model: Model) -> Known:
     file, adapted = run.progress_folder / "arena.json", run.progress_folder / "start"
-    start = load_model(adapted) if config.adapt_steps and (adapted / WEIGHTS).exists() else None
+    start = None
+    if config.adapt_steps and (adapted / WEIGHTS).exists():
+        start = load_model(adapted, device=model.device, compute=model.compute)
     if not file.exists():
         return Known(start=start)
     found = read_json(file)

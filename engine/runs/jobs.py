@@ -17,6 +17,7 @@ from engine.importance.config import CedConfig, CriteriaConfig
 from engine.models.checkpoints import load_model
 from engine.models.model import Model
 from engine.runs.leftovers import sweep_run
+from engine.runs.logged import logged_into
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_lock import working_alone
 from engine.runs.run_model import load_run_model, opened_run_data
@@ -62,7 +63,7 @@ def _ending(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]:
     try:
         sweep_run(run)
         keep_spare(run)
-        with stopping_when_cancelled(run):
+        with stopping_when_cancelled(run), logged_into(run):
             yield from _with_status(run, JOBS[run.kind](run, workspace, device))
     except Cancelled as stop:
         run.clear_cancel()
@@ -142,7 +143,7 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
     from engine.runs.stage_files import evaluate_into, evaluation_protocol, stage_info, write_stage_json
 
     params = run.params
-    protocol, timing = evaluation_protocol(params.get("protocol", {})), config_from(Timing, params.get("timing", {}))
+    protocol, timing = evaluation_protocol(params), config_from(Timing, params.get("timing", {}))
     if run.stages():
         return
     yield from features_at_hand(protocol.features, workspace, path=params.get("features_weights"))
@@ -164,7 +165,7 @@ def _baseline(params: dict[str, Any], model: Model, workspace: Workspace) -> Mod
     """What the model is timed in turns with; both draw images as the same protocol says."""
     if not params.get("baseline"):
         return None
-    baseline = load_model(params["baseline"], device=model.device, workspace=workspace.root)
+    baseline = load_model(params["baseline"], device=model.device, workspace=workspace.root, compute=model.compute)
     if baseline.process.name != model.process.name:
         raise InputError(
             f"{baseline.ref} is a {baseline.process.name} model and {model.ref} a {model.process.name} model, which "

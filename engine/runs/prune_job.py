@@ -103,6 +103,7 @@ class _PruneJob:
         self.decided: Decided | None = None
         self.so_far = SoFar()  # of this stage, before an interruption too
         self.micro_batch = self.plan.recovery.batch_size  # images at a time, as far as was said
+        self.recompute = False  # likewise
         self.steps_done = 0  # of this stage, before an interruption too
         self.saved_step: int | None = None  # of the checkpoint, where it is in the middle of this stage's training
 
@@ -154,7 +155,7 @@ class _PruneJob:
         step, num_steps = event.progress, event.trainer.config.num_steps
         self.so_far = _further(self.so_far, step)
         self.steps_done = step.step
-        self._tell_pieces(step.micro_batch)
+        self._tell_shortage(step)
         if step.step % _EVENT_EVERY_STEPS == 0 or step.step in (1, num_steps):
             recent = self.so_far.losses[1:][-_EVENT_EVERY_STEPS:]
             self.run.append(
@@ -181,14 +182,20 @@ class _PruneJob:
         phase = "recovery" if event.stage else "adapting"
         return self._progress(phase, message, scored=1, trained=step.step / max(1, num_steps))
 
-    def _tell_pieces(self, micro_batch: int) -> None:
-        batch_size = self.plan.recovery.batch_size
+    def _tell_shortage(self, step: TrainStep) -> None:
+        batch_size, micro_batch = self.plan.recovery.batch_size, step.micro_batch
+        if step.recompute and not self.recompute:
+            self.run.log(
+                f"stage {self.number}: a batch of {batch_size} doesn't fit the device's memory; the backward pass "
+                "works out again what was to be kept for it (gradient checkpointing): the same gradient, for another "
+                "forward"
+            )
         if micro_batch < self.micro_batch:
             self.run.log(
                 f"stage {self.number}: a batch of {batch_size} doesn't fit the device's memory; each step takes "
                 f"{micro_batch} images at a time and adds up their gradients, which are the batch's"
             )
-        self.micro_batch = micro_batch
+        self.micro_batch, self.recompute = micro_batch, step.recompute
 
     def _checkpoint_due(self, trainer: Trainer) -> bool:
         """Never where the next step's loss has gone astray: that would be nowhere to go back to."""

@@ -13,6 +13,7 @@ from engine.training.config import FinetuneConfig
 #: params that are not PruneConfig's
 _OF_OTHERS = (
     "model", "process", "autoencoder", "data", "finetune", "protocol", "timing", "features_weights", "ced", "step",
+    "compute",
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def plan_of(params: dict) -> PrunePlan:
         prune=config_from(PruneConfig, prune),
         recovery=config_from(FinetuneConfig, params.get("finetune", {})),
         ced=config_from(CedConfig, params.get("ced", {})),
-        protocol=evaluation_protocol(params.get("protocol", {})),
+        protocol=evaluation_protocol(params),
         timing=config_from(Timing, params.get("timing", {})),
     )
 

@@ -8,13 +8,20 @@ from engine.data.dataset import Data
 from engine.models.checkpoints import load_model
 from engine.models.model import Model
 from engine.runs.progress import Progress
+from engine.runs.run_compute import compute_of
 from engine.runs.store import Run
 from engine.runs.workspace import Workspace
 from engine.steps import told_as
 
 
 def load_run_model(run: Run, workspace: Workspace, device: str) -> Model:
-    return load_model(run.params["model"], device=device, workspace=workspace.root, **model_options(run.params))
+    return load_model(
+        run.params["model"],
+        device=device,
+        workspace=workspace.root,
+        compute=compute_of(run.params),
+        **model_options(run.params),
+    )
 
 
 def opened_run_data(run: Run, workspace: Workspace) -> Iterator[Progress]:

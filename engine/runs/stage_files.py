@@ -20,14 +20,14 @@ from engine.evaluation.sample_files import num_left, sample_into, where_kept
 from engine.evaluation.sampling import SampleSet, joined, sample_batches
 from engine.evaluation.timing import Timing
 from engine.models.model import Model
-from engine.runs.progress import config_from
 from engine.runs.provenance import write_provenance
+from engine.runs.run_compute import compute_of, protocol_in
 from engine.runs.workspace import write_json
 
 
-def evaluation_protocol(values: dict) -> Protocol:
+def evaluation_protocol(params: dict) -> Protocol:
     """The protocol of a job's params. Raises InputError for one that no metric could rest on."""
-    protocol = config_from(Protocol, values)
+    protocol = protocol_in(compute_of(params), params.get("protocol", {}))
     if protocol.num_images < MIN_IMAGES:
         raise InputError(f"{protocol.num_images} images are too few to measure with; take at least {MIN_IMAGES}")
     return protocol
@@ -82,7 +82,8 @@ def evaluate_into(
     the same call to go on with where this one is stopped."""
     device = model.device.type
     data = with_pictures(model, data)
-    protocol = replace(protocol, sampler=protocol.sampler or model.process.default_sampler, device=device)
+    sampler, precision = protocol.sampler or model.process.default_sampler, model.compute.precision
+    protocol = replace(protocol, sampler=sampler, device=device, precision=precision)
     load_features(protocol.features, device=device, workspace=cache.parent)  # if missing, said at once
     if kept:
         samples = yield from _drawn_and_kept(kept / "samples.npz", model, protocol)

@@ -4,8 +4,11 @@ Every step draws its batch, timesteps, noise and dropped labels from a generator
 weights + optimizer moments + EMA + step are all there is to save, and a resumed run repeats an unbroken one
 exactly (bit for bit on CPU with the same number of threads).
 
-Where a batch doesn't fit the device's memory, the step is done again in pieces of half the size, whose gradients add up
-to the batch's: what is learned stays the same but for rounding.
+Where a batch doesn't fit the device's memory, the step is done again keeping less for the backward pass, which works
+the rest out again (gradient checkpointing): the same gradient, for another forward. Where that isn't enough, in pieces
+of half the size, whose gradients add up to the batch's: what is learned stays the same but for rounding.
+
+In bf16 the networks' products are; weights and their gradients, moments, average and loss stay in fp32.
 """
 
 import time
@@ -17,9 +20,12 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 
 from engine.cluster.executor import executor
+from engine.compute import USUAL, Compute
 from engine.errors import InputError, OutOfMemory, TrainingDiverged
+from engine.models.arithmetic import called_in, products_in
 from engine.models.dit import DiT
 from engine.process import Process
+from engine.training.batches import Batch, Batches
 from engine.training.config import FinetuneConfig
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -34,6 +40,7 @@ class TrainStep:
     grad_norm: float
     seconds: float  # of this step
     micro_batch: int  # images at a time; fewer than the batch where that didn't fit the memory
+    recompute: bool  # whether the backward pass works out again what didn't fit the memory to be kept
 
 
 class Trainer:
@@ -49,18 +56,28 @@ class Trainer:
         config: FinetuneConfig,
         teacher: DiT | None = None,
         flipped: Tensor | None = None,  # like latents: the same images mirrored, each drawn half of the time
+        compute: Compute | None = None,  # in which numbers the networks work; None: fp32, not compiled
     ) -> None:
         if len(latents) == 0:
             raise InputError("there are no images to train on")
         if flipped is not None and flipped.shape != latents.shape:
             raise InputError(f"mirrored latents are {tuple(flipped.shape)}, the latents {tuple(latents.shape)}")
         self.network, self.process, self.config, self.teacher = network, process, config, teacher
+        self.compute = compute or USUAL
         self._device = network.pos_embed.device
         self.latents, self.flipped = (_moved(each, self._device) for each in (latents, flipped))
         self.labels = labels.to(self._device)
         self.step = 0
         self.ahead: Callable[[], dict[str, Tensor]] | None = None  # gives the state of those who train it elsewhere
-        self.micro_batch = config.batch_size  # images at a time
+        self.micro_batch, self.recompute = config.batch_size, False  # images at a time, see the top
+        self._batches = Batches(
+            process,
+            config,
+            latents=self.latents,
+            labels=self.labels,
+            flipped=self.flipped,
+            null_class=network.config.null_class,
+        )
         network.requires_grad_(True).train()
         network.pos_embed.requires_grad_(False)  # fixed in the official models
         self._named = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
@@ -75,7 +92,8 @@ class Trainer:
         rate = self.config.learning_rate_at(self.step)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._backward(rate)
+        with products_in(self.compute, self._device):
+            loss = self._backward(rate)
         parameters = [p for _, p in self._named]
         grad_norm = torch.nn.utils.clip_grad_norm_(parameters, self.config.max_grad_norm)
         self._check_finite("gradient's norm", grad_norm, rate)
@@ -90,11 +108,12 @@ class Trainer:
             grad_norm=grad_norm.item(),
             seconds=time.perf_counter() - started,
             micro_batch=self.micro_batch,
+            recompute=self.recompute,
         )
 
     def _backward(self, rate: float) -> Tensor:
-        """The mean loss of this step's batch, its gradient left in the parameters. Halves ``micro_batch`` until it
-        fits; the batch is the same one each time."""
+        """The mean loss of this step's batch, its gradient left in the parameters. Where that doesn't fit, turns
+        ``recompute`` on, and then halves ``micro_batch`` until it does; the batch is the same one each time."""
         while True:
             try:
                 return self._backward_in_pieces(rate)
@@ -104,6 +123,9 @@ class Trainer:
             self._optimizer.zero_grad(set_to_none=True)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
+            if not self.recompute:
+                self.recompute = True
+                continue
             if self.micro_batch == 1:
                 raise OutOfMemory(
                     f"the device's memory doesn't hold the training of even one image at step {self.step + 1} "
@@ -115,18 +137,20 @@ class Trainer:
         batch = self._draw(self.step)
         if self.micro_batch >= self.config.batch_size:
             loss = self._loss(*batch)
+            self._batches.prepare(self.step + 1)  # while the device is at work: what follows waits for it
             self._check_finite("loss", loss, rate)
             loss.backward()
             return loss.detach()
         losses = []
         for *piece, share in self._pieces(batch):
             loss = self._loss(*piece) * share
+            self._batches.prepare(self.step + 1)
             self._check_finite("loss", loss, rate)
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
 
-    def _pieces(self, batch: tuple[Tensor, ...]) -> Iterator[tuple]:
+    def _pieces(self, batch: Batch) -> Iterator[tuple]:
         """(x0, t, eps, y, share of the batch) of ``micro_batch`` images at a time."""
         for piece in zip(*(each.split(self.micro_batch) for each in batch), strict=True):
             yield *piece, len(piece[0]) / self.config.batch_size
@@ -150,35 +174,19 @@ class Trainer:
         return sum(self._mean_loss(network, *piece).item() * share for *piece, share in self._pieces(batch))
 
     def _mean_loss(self, network: DiT, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
-        return self.process.loss(network(self.process.noise(x0, t, eps), t, y), x0, t, eps).mean()
+        output = called_in(network, self.compute, self._device)(self.process.noise(x0, t, eps), t, y)
+        return self.process.loss(output, x0, t, eps).mean()
 
-    def _draw(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """x0 (B, C, H, W), t (B,), eps like x0, y (B,) for a step, counted from 0."""
-        config, device = self.config, self._device
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-        chosen = torch.randint(len(self.latents), (config.batch_size,), generator=generator)
-        x0, y = self._images(self.latents, chosen), self.labels[chosen.to(device)]
-        t = self.process.draw_timesteps(config.batch_size, generator)
-        eps = torch.randn(x0.shape, generator=generator)
-        null_class = self.network.config.null_class
-        if null_class is not None:
-            dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
-            y = torch.where(dropped.to(y.device), null_class, y)
-        if self.flipped is not None:  # drawn last, so that runs without mirrored images stay what they were
-            mirrored = torch.rand(config.batch_size, generator=generator) < 0.5
-            x0 = torch.where(mirrored.to(device)[:, None, None, None], self._images(self.flipped, chosen), x0)
-        return x0, t.to(device), eps.to(device), y.to(device)
-
-    def _images(self, latents: Tensor, chosen: Tensor) -> Tensor:
-        return latents[chosen.to(latents.device)].to(self._device)
+    def _draw(self, step: int) -> Batch:
+        return self._batches.of(step)
 
     def _loss(self, x0: Tensor, t: Tensor, eps: Tensor, y: Tensor) -> Tensor:
         x_t = self.process.noise(x0, t, eps)
-        output = self.network(x_t, t, y)
+        output = called_in(self.network, self.compute, self._device)(x_t, t, y, recompute=self.recompute)
         loss = self.process.loss(output, x0, t, eps).mean()
         if self.teacher is not None and self.config.distill_weight:
             with torch.no_grad():
-                wanted = self.teacher(x_t, t, y)
+                wanted = called_in(self.teacher, self.compute, self._device)(x_t, t, y)
             C = x0.shape[1]
             loss = loss + self.config.distill_weight * (output[:, :C] - wanted[:, :C]).square().mean()
         return loss
@@ -196,11 +204,13 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Flat tensors, enough to go on exactly: ``weights.*``, ``ema.*``, ``exp_avg.*``, ``exp_avg_sq.*``, steps, and
-        ``micro_batch`` where the batch didn't fit the memory at once."""
+        ``recompute`` and ``micro_batch`` where the batch didn't fit the memory at once."""
         self._catch_up()
         state = {"step": torch.tensor(self.step), "ema_step": torch.tensor(self._ema.optimization_step)}
         if self.micro_batch < self.config.batch_size:
             state["micro_batch"] = torch.tensor(self.micro_batch)
+        if self.recompute:
+            state["recompute"] = torch.tensor(True)
         for (name, parameter), shadow in zip(self._named, self._ema.shadow_params, strict=True):
             state[f"weights.{name}"], state[f"ema.{name}"] = parameter.detach(), shadow
             moments = self._optimizer.state.get(parameter)
@@ -222,6 +232,7 @@ class Trainer:
                     **{moment: state[f"{moment}.{name}"].to(parameter).clone() for moment in _MOMENTS},
                 }
         self.micro_batch = min(int(state.get("micro_batch", self.config.batch_size)), self.config.batch_size)
+        self.recompute = bool(state.get("recompute", False))
         self._ema.optimization_step = 0 if restart else int(state["ema_step"])
         self.step = 0 if restart else int(state["step"])
 

@@ -62,7 +62,7 @@ def open_page() -> Open:
 
 def words(at: AppTest) -> str:
     """Everything on screen that is text."""
-    kinds = ("title", "subheader", "markdown", "error", "warning", "info", "success", "caption")
+    kinds = ("title", "header", "subheader", "markdown", "error", "warning", "info", "success", "caption")
     parts = [element.value for kind in kinds for element in getattr(at, kind)]
     parts += [element.proto.body for element in at.get("html")]
     return "\n".join(map(str, parts))

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 
 from app import jobs
 from app.access import allow_list, lecture_key, pace, rights, sign_in
+from app.learn import drawing, guessing
 from engine.errors import InputError
 from engine.runs import queue
 from engine.runs.listing import list_runs
@@ -158,6 +159,34 @@ def test_anybody_may_take_blocks_out_and_two_who_do_get_one_computation(empty: W
     kinds = read(empty, lambda table: table.execute("SELECT kind, state FROM previews").fetchall())
     assert kinds == [("drop", "queued")]
     assert read(empty, lambda table: table.execute("SELECT COUNT(*) FROM clients").fetchone()) == (2,)
+
+
+def test_lessons_draw_for_everybody_and_measure_for_who_holds_the_key(
+    empty: Workspace, lecture, open_page: Open, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(drawing, "MODELS", {"SiT": "demo-sit", "DiT": "demo-dit"})  # those of the fixture
+    monkeypatch.setattr(guessing, "MODEL", "demo-sit")
+    assert not open_page("learn", lesson="1", screen="1").error
+    assert not open_page("learn", lesson="1", screen="2").error
+    kinds = read(empty, lambda table: table.execute("SELECT DISTINCT kind FROM previews ORDER BY kind").fetchall())
+    assert kinds == [("block_states",), ("trajectory",)]
+    at = open_page("learn", lesson="3", screen="1")
+    next(group for group in at.button_group if group.key == "strip_learn_guess").set_value(4).run()
+    button(at, "Next").click().run()
+    assert not at.error and "as soon as who gives the lecture opens this lesson" in words(at)
+    assert list_runs(empty) == []
+    open_page("learn", lesson="3", screen="1", key=KEY)
+    assert [run.kind for run in list_runs(empty)] == ["ced"]
+
+
+def test_only_who_holds_the_key_forgets_what_the_room_guessed(empty: Workspace, lecture, open_page: Open):
+    assert button(open_page("learn", lesson="3", screen="3", present="1"), "Forget them").disabled
+    assert not button(open_page("learn", lesson="3", screen="3", present="1", key=KEY), "Forget them").disabled
+
+
+def test_a_long_way_through_a_bundled_model_is_not_a_lesson(full: Workspace, lecture):
+    with pytest.raises(rights.NotAllowed, match="only who holds the key"):
+        jobs.ask("trajectory", {"model": "demo-sit", "class": 1, "seed": 1, "protocol": {"num_steps": 1000}})
 
 
 def test_a_session_that_asks_without_pause_is_slowed_and_another_is_not(monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,7 @@ from engine.runs.workspace import Workspace
 from tests.app.conftest import MAIN, Open, words
 from tests.app.fixtures import add_ced, ced_result, sample_images
 
-PAGES = ["start", "model_data", "importance", "prune", "compare", "arena", "runs", "open_model", "open_data"]
+PAGES = ["start", "model_data", "importance", "prune", "compare", "arena", "runs", "open_model", "open_data", "about"]
 
 
 def button(at: AppTest, label: str):

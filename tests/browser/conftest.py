@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from engine.models.bundled import bundled_model_names
+from engine.runs.listing import list_runs
 from engine.runs.queue import live_workers
 from engine.runs.workspace import Workspace
+from tests.app.fixtures import add_ced, add_opened, add_prune
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
@@ -47,6 +49,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def fresh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that nobody has looked at yet."""
     yield from _serve(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One on a workspace in which work was done: a heatmap, a pruning, a model and a dataset that were opened. What is
+    in the files is made up; the models that ship with the studio are the real ones."""
+    for server in _serve(tmp_path_factory):
+        add_opened(server.workspace)
+        add_ced(server.workspace)
+        add_prune(server.workspace)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def finished(furnished: Server) -> str:
+    """Id of its pruning."""
+    return next(run.id for run in list_runs(furnished.workspace) if (run.kind, run.state) == ("prune", "done"))
 
 
 def _serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:

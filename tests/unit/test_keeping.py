@@ -285,10 +285,10 @@ class _Memory:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.most, real = 3, DiT.forward
 
-        def forward(network: DiT, x: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        def forward(network: DiT, x: torch.Tensor, *rest: torch.Tensor, **options: bool) -> torch.Tensor:
             if torch.is_grad_enabled() and len(x) > self.most:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 is full")
-            return real(network, x, *rest)
+            return real(network, x, *rest, **options)
 
         monkeypatch.setattr(DiT, "forward", forward)
 
@@ -303,7 +303,8 @@ def test_a_batch_that_does_not_fit_is_split_said_once_and_remembered(
     assert told.message.endswith(", 2 images at a time")
     work.close()
     logged = [event["message"] for event in prune.events()[0] if event["event"] == "log"]
-    assert len(logged) == 1 and "a batch of 8 doesn't fit the device's memory; each step takes 2 images" in logged[0]
+    assert len(logged) == 2 and all("a batch of 8 doesn't fit the device's memory; " in line for line in logged)
+    assert "works out again" in logged[0] and "each step takes 2 images" in logged[1]
     so_far = so_far_in(read_train_state(prune.path))
     assert len(so_far.losses) == 5 and so_far.seconds > 0  # the first one twice
     list(execute_run(prune, workspace))

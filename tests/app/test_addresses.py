@@ -1,0 +1,116 @@
+"""A copied address shows another person the same thing: on each page, for each choice that it has a place for."""
+
+from collections.abc import Callable
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from app import jobs
+from engine.runs.workspace import Workspace
+from tests.app.conftest import Open
+from tests.app.fixtures import add_arena, add_ced, add_prune
+
+MODEL = {"model": "demo-sit", "data": "shapes"}
+
+
+def importance(workspace: Workspace) -> dict[str, str]:
+    run = add_ced(workspace, variable="prediction", samples=96, seed=5)
+    return {**MODEL, "variable": "prediction", "look": "one", "run": run.id, "block": "3,7", "timestep": "2",
+            "seed": "16", "class": "heart"}  # fmt: skip
+
+
+def two_heatmaps(workspace: Workspace) -> dict[str, str]:
+    run = add_ced(workspace, samples=96)
+    add_ced(workspace, samples=96, variable="prediction")
+    return {**MODEL, "variable": "target", "look": "two", "run": run.id, "data2": "the same", "variable2": "prediction"}
+
+
+def form_by_hand(workspace: Workspace) -> dict[str, str]:
+    return {**MODEL, "run": "new", "how": "hand", "block": "2,9"}
+
+
+def pruning(workspace: Workspace) -> dict[str, str]:
+    return {"run": add_prune(workspace).id, "stage": "1"}
+
+
+def compare(workspace: Workspace) -> dict[str, str]:
+    run = add_prune(workspace)
+    return {"compare": f"{run.id}@1,{run.id}@3", "class": "heart", "order": "pixels", "seed": "26", "amplify": "8",
+            "follow": "17"}  # fmt: skip
+
+
+def arena(workspace: Workspace) -> dict[str, str]:
+    return {"arena": add_arena(workspace).id}
+
+
+def lesson(workspace: Workspace) -> dict[str, str]:
+    return {"lesson": "1", "screen": "2", "class": "5", "seed": "4"}
+
+
+def runs(workspace: Workspace) -> dict[str, str]:
+    return {"run": add_prune(workspace, state="failed", num_stages=1).id}
+
+
+#: page, what its address holds, and where each of it is seen on the page
+ADDRESSES: list[tuple[str, Callable[[Workspace], dict[str, str]], dict[str, object]]] = [
+    ("importance", importance, {"importance_model": "demo-sit", "ced_samples": 96, "ced_seed": 5, "timestep": 2,
+                                "strip_importance": [3, 7], "first_seed": 16, "effect_class": "heart"}),
+    ("importance", two_heatmaps, {"importance_look": "two", "ced_samples": 96, "importance_variable2": "prediction"}),
+    ("prune", form_by_hand, {"prune_how": "hand", "strip_prune": [2, 9]}),
+    ("prune", pruning, {}),
+    ("compare", compare, {"compare_class": "heart", "compare_order": "pixels", "compare_seed": "26",
+                          "compare_amplify": 8, "way_class": "moon", "way_seed_moon": 17}),
+    ("arena", arena, {}),
+    ("learn", lesson, {"learn_digit": 5, "learn_seed": 4}),
+    ("runs", runs, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "made", "seen"), ADDRESSES, ids=[made.__name__ for _, made, _ in ADDRESSES])
+def test_a_copied_address_shows_the_same(empty: Workspace, open_page: Open, page: str, made: Callable, seen: dict):
+    address = made(empty)
+    at = open_page(page, **address)
+    assert {name: asked(at, name) for name in address} == address, "the page keeps what it was asked for"
+    assert not at.warning, at.warning[0].value
+    assert {key: at.session_state[key] for key in seen} == seen
+
+
+def test_every_choice_goes_into_the_address(empty: Workspace, open_page: Open):
+    """The other way round: clicked together on the page, copied, opened."""
+    add_ced(empty)
+    at = open_page("importance", **MODEL, block="4")
+    at.selectbox(key="effect_class").set_value("moon").run()
+    assert asked(at, "class") == "moon" and asked(at, "run") == jobs.summaries("ced")[0].id
+    at.selectbox(key="effect_class").set_value("a mix of classes").run()
+    assert asked(at, "class") is None
+
+    at = open_page("prune", **MODEL, run="new", how="hand")
+    next(group for group in at.button_group if group.label == "Blocks to drop").set_value([8, 1]).run()
+    assert asked(at, "block") == "1,8"
+    next(group for group in at.button_group if group.label == "How to choose").set_value("adaptive").run()
+    assert asked(at, "block") is None and asked(at, "how") == "adaptive"
+
+    run = add_prune(empty)
+    at = open_page("compare", compare=f"{run.id}@0,{run.id}@3")
+    at.selectbox(key="way_class").set_value("cross").run()
+    at.selectbox(key="way_seed_cross").set_value(15).run()
+    assert asked(at, "follow") == "15"
+
+    at = open_page("learn", lesson="1", screen="1")
+    at.selectbox(key="learn_digit").set_value(8).run()
+    at.slider(key="learn_seed").set_value(2).run()
+    assert (asked(at, "class"), asked(at, "seed")) == ("8", "2")
+
+
+def test_settings_that_were_not_measured_have_no_run_in_the_address(empty: Workspace, open_page: Open):
+    run = add_ced(empty)
+    at = open_page("importance", run=run.id, **MODEL)
+    assert asked(at, "run") == run.id
+    at.number_input(key="ced_samples").set_value(64).run()
+    assert asked(at, "run") not in (None, run.id), "another run is measured, and the address names it"
+
+
+def asked(at: AppTest, name: str) -> str | None:
+    """What the address says."""
+    value = at.query_params.get(name)
+    return value[0] if isinstance(value, list) else value
