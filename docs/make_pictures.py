@@ -7,6 +7,8 @@ away afterwards; then Chromium looks at the app. A few minutes on two cores. Nee
 
 import argparse
 import io
+import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,7 +31,7 @@ from engine.runs.workspace import open_workspace  # noqa: E402
 FOLDER = Path(__file__).parent / "pictures"
 WIDTH = 1280
 MOST_BYTES = 250_000  # of a picture; beyond, its colours are reduced to 256
-PATIENCE = 600_000  # ms
+PATIENCE = 300_000  # ms
 MODEL, DATA = "demo-sit-digits", "digits"
 PRUNE = ["prune", MODEL, DATA, "--target-depth", "6", "--stages", "2", "--steps-per-stage", "80", "--num", "120"]
 
@@ -61,10 +63,11 @@ def importance(studio: Studio) -> bytes:
 
 
 def open_model(studio: Studio) -> bytes:
-    """An official-style file of the bundled SiT, and what tensors can't say left open."""
-    file = studio.folder / "SiT-12.pt"
-    torch.save(load_model("demo-sit").network.state_dict(), file)
-    with studio.page("open-model", height=2080) as page:
+    """A file of the bundled SiT as the official code would write it, with a note on what tensors can't say."""
+    file, network = studio.folder / "SiT-12.pt", load_model("demo-sit").network
+    torch.save(network.state_dict(), file)
+    file.with_suffix(".json").write_text(json.dumps({"num_heads": network.config.num_heads}))
+    with studio.page("open-model", height=2340) as page:
         page.get_by_role("textbox", name="Path on the engine's machine").fill(str(file))
         page.get_by_role("button", name="Look inside").first.click()
         box = page.get_by_role("combobox", name="Autoencoder (VAE)")
@@ -76,7 +79,7 @@ def open_model(studio: Studio) -> bytes:
         page.get_by_text("Which process was it trained for?").wait_for()
         page.evaluate("document.activeElement?.blur()")
         page.mouse.move(0, 0)
-        return photographed(page, page.get_by_text("Keep it").last)
+        return photographed(page, page.get_by_role("button", name="Keep it"))
 
 
 def prune(studio: Studio) -> bytes:
@@ -122,13 +125,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(PICTURES), default=list(PICTURES))
     parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--workspace", type=Path, help="one with a pruning run to be shown, so that none is made")
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="entpruner-pictures-") as made, sync_playwright() as playwright:
         folder = Path(made)
-        engine(*PRUNE, "--workspace", str(folder / "workspace"))
-        run = newest_run(folder / "workspace")
+        if args.workspace:
+            shutil.copytree(args.workspace, folder / "workspace")
+        else:
+            engine(*PRUNE, "--workspace", str(folder / "workspace"))
+        run = newest_pruning(folder / "workspace")
         browser = playwright.chromium.launch(executable_path=args.chromium, args=FLAGS)
         with app(folder) as (process, port):
             process.stdout.readline()
@@ -143,8 +150,8 @@ def engine(*arguments: str) -> None:
     subprocess.run([sys.executable, "-m", "engine", *arguments], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def newest_run(workspace: Path) -> Run:
-    return Run(max(open_workspace(workspace).runs.iterdir()))
+def newest_pruning(workspace: Path) -> Run:
+    return Run(max(open_workspace(workspace).runs.glob("*-prune-*")))
 
 
 def photographed(page: Page, last: Locator) -> bytes:

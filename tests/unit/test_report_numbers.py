@@ -32,16 +32,16 @@ def asked_again(kind: str, params: dict) -> dict:
 
 
 def prune_run(**changes) -> dict:
-    parts = {
+    usual = {
         "prune": PruneConfig(target_depth=6),
         "finetune": usual_recovery(2_000_000),
         "protocol": Protocol(),
         "ced": CedConfig(),
-        **changes,
     }
+    parts = {**usual, **changes}
     params = {"model": "demo-sit-digits", "data": "digits", **asdict(parts["prune"]), "step": False}
     params |= {name: asdict(parts[name]) for name in ("finetune", "protocol", "ced")}
-    return json.loads(json.dumps(params | {key: value for key, value in changes.items() if key not in parts}))
+    return json.loads(json.dumps(params | {key: value for key, value in changes.items() if key not in usual}))
 
 
 PRUNE_RUNS = [
