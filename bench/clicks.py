@@ -180,7 +180,7 @@ def filled_app(browser: Browser, *, num_steps: int) -> Iterator[Page]:
     with tempfile.TemporaryDirectory(prefix="entpruner-bench-") as folder, new_page(browser) as page:
         prune = ["prune", MODEL, DATA, "--target-depth", "6", "--stages", "1", "--steps-per-stage", str(num_steps),
                  "--num", "64", "--samples", "64", "--workspace", str(Path(folder) / "workspace")]  # fmt: skip
-        subprocess.run([sys.executable, "-m", "engine", *prune], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "engine", *prune], cwd=ROOT, check=True, capture_output=True)
         with app(Path(folder)) as (process, port):
             process.stdout.readline()
             page.goto(f"http://localhost:{port}")

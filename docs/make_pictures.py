@@ -100,7 +100,7 @@ def arena(studio: Studio) -> bytes:
 
 
 def learn(studio: Studio) -> bytes:
-    with studio.page("learn?lesson=3&screen=2&present=1", height=800) as page:
+    with studio.page("learn?lesson=3&screen=2&present=1", height=860) as page:
         page.locator(".st-key-strip_learn_guess button[data-variant=pills]").nth(4).click()
         page.locator(".ep-pairs img").nth(15).wait_for()
         page.get_by_text("counted from the least needed").wait_for()
