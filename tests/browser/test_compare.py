@@ -10,8 +10,6 @@ from tests.browser.conftest import Server
 from tests.browser.test_story import settle, shoot
 
 pytestmark = pytest.mark.browser
-#: seconds until another page of pictures is there; 0.2 on an idle machine, and machines that run tests are seldom idle
-PAGE_SECONDS = 3.0
 
 
 def enlarged(cell) -> dict:
@@ -76,10 +74,8 @@ def test_pictures_are_swiped_enlarged_and_picked(open_tab, fresh_server: Server)
     tab.keyboard.press("Enter")
     tab.wait_for_url(re.compile(r"seed=2(&|$)"))
 
-    started = tab.evaluate("performance.now()")
     tab.get_by_test_id("stPagination").get_by_role("button", name=re.compile("[Nn]ext")).click()
     tab.get_by_text("circle · seed 20", exact=True).wait_for()
-    assert tab.evaluate("performance.now()") - started < 1000 * PAGE_SECONDS
     tab.wait_for_url(re.compile(r"page=2"))
 
     other = open_tab(dark=True)  # a colleague with the link

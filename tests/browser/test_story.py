@@ -14,8 +14,8 @@ from tests.browser.conftest import Server
 pytestmark = pytest.mark.browser
 SHOTS = Path(__file__).parents[2] / "artefacts" / "screenshots"
 PAGES = ("", "model-data", "importance", "prune", "compare", "arena", "runs", "open-model", "open-data")
-#: seconds until the first page; 3 on an idle machine, and machines that run tests are seldom idle
-FIRST_PAGE_SECONDS = 8.0
+#: seconds until the first page, where something is broken; ``bench/start.py`` measures it: 3 on an idle machine
+FIRST_PAGE_SECONDS = 40.0
 
 
 def shoot(tab, name: str) -> None:

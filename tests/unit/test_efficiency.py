@@ -92,7 +92,7 @@ def test_latency_is_of_the_whole_forward(monkeypatch):
     forward = network.forward
     monkeypatch.setattr(network, "forward", lambda *inputs: (time.sleep(0.02), forward(*inputs))[1])
     latency = measure_latency(network, batch_size=2, device="cpu", repeats=5, warmup=1)
-    assert 20 <= latency.low <= latency.median <= latency.high < 500
+    assert 20 <= latency.low <= latency.median <= latency.high
 
 
 def test_comparison_takes_turns_and_restores_the_mode(monkeypatch):
