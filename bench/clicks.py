@@ -70,7 +70,8 @@ WATCH = """
     const box = element.getBoundingClientRect();
     return box.width > 0 && box.height > 0;
   };
-  new MutationObserver((records) => {
+  window.entprunerWatch?.disconnect();
+  window.entprunerWatch = new MutationObserver((records) => {
     if (noted.began === null) return;
     for (const record of records) {
       const nodes = record.type === "childList" ? [...record.addedNodes, record.target] : [record.target];
@@ -78,7 +79,8 @@ WATCH = """
       const where = own.contains(record.target) ? "own" : "elsewhere";
       requestAnimationFrame(() => { noted[where] ??= performance.now() - noted.began; });
     }
-  }).observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true,
+  });
+  window.entprunerWatch.observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true,
     attributeFilter: ["class", "style", "aria-checked", "aria-selected", "aria-pressed", "aria-expanded", "src",
                       "value", "data-test-script-state", "data-stale", "d", "transform"]});
 }
@@ -238,16 +240,20 @@ def feedback(page: Page, repeats: int) -> dict[str, list[tuple[float | None, flo
 
 
 def answered(page: Page, control: Locator) -> tuple[float | None, float | None]:
-    control.scroll_into_view_if_needed()
+    by_key = control.get_attribute("type") == "range"  # a slider: what can be seen of it lies over the control
+    if by_key:
+        control.scroll_into_view_if_needed()
+    else:
+        control.click(trial=True)  # in view and at rest: the click before may still scroll the page
     control.evaluate(WATCH)
-    if control.get_attribute("role") == "slider":
+    if by_key:
         control.focus()
         page.keyboard.press("ArrowRight")
     else:
         box = control.bounding_box()
         page.mouse.click(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
     page.wait_for_function("entprunerNoted.elsewhere !== null || performance.now() - entprunerNoted.began > 20000")
-    noted = page.evaluate("entprunerNoted")
+    noted = page.evaluate("entprunerWatch.disconnect() ?? entprunerNoted")
     return tuple(None if noted[part] is None else noted[part] / 1000 for part in ("own", "elsewhere"))
 
 
@@ -265,6 +271,11 @@ def at(name: str, text: str) -> Callable[[Page], None]:
 def at_start(page: Page) -> None:
     page.get_by_role("link", name="Start", exact=True).click()
     page.get_by_role("button", name="Show its blocks").first.wait_for()
+
+
+def at_first_lesson(page: Page) -> None:
+    page.get_by_role("link", name="Learn", exact=True).click()
+    page.locator(".ep-duo img").nth(3).wait_for()
 
 
 def pill(nth: int) -> Callable[[Page], Locator]:
@@ -294,8 +305,8 @@ CLICKS: tuple[tuple[str, Callable[[Page], None], Callable[[Page], Locator]], ...
     ("small picture", at("Compare", "In pictures"), lambda page: page.locator(".ep-cell").nth(6)),
     ("next seed", at("Compare", "In pictures"), lambda page: page.locator(".st-key-compare_after button").first),
     ("segments: amplified", at("Compare", "In pictures"), segment("2× / 8×")),
-    ("slider of a lesson", at("Learn", "Lesson"), lambda page: page.get_by_role("slider").last),
-    ("lesson: next or back", at("Learn", "Lesson"), lambda page: page.get_by_role("button", name=re.compile("^Next"))),
+    ("slider of a lesson", at_first_lesson, lambda page: page.get_by_role("slider").last),
+    ("lesson: next screen", at_first_lesson, lambda page: page.get_by_role("button", name=re.compile("^Next"))),
 )  # fmt: skip
 
 
