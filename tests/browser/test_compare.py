@@ -82,7 +82,7 @@ def test_pictures_are_swiped_enlarged_and_picked(open_tab, fresh_server: Server)
     other.goto(tab.url)
     other.get_by_text("circle · seed 20", exact=True).wait_for()
     settle(other)
-    other.wait_for_function("document.querySelector('input[aria-label=Seed]').value === '2'")
+    other.wait_for_function("document.querySelector('input[aria-label=Seed]')?.value === '2'")
 
 
 def test_four_stages_on_a_narrow_screen(open_tab, fresh_server: Server) -> None:

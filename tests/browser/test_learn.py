@@ -21,6 +21,8 @@ def test_keys_go_on_and_back_and_presenting_hides_the_rest(open_tab, server: Ser
     tab = open_tab()
     open_lesson(tab, server, 2, 1, "&present=1")
     tab.get_by_text("Entropy H").wait_for()
+    tab.get_by_role("button", name="Next").wait_for()  # keys are its shortcuts: before it is there nobody hears them
+    tab.get_by_test_id("stStatusWidget").wait_for(state="detached")
     assert not tab.get_by_test_id("stHeader").is_visible()
     assert not tab.locator(".ep-foot").is_visible()
     shoot(tab, "learn-present")
