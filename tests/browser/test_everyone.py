@@ -26,7 +26,22 @@ PAGES = {
 }  # fmt: skip
 #: (rule, selector, why): findings in markup that is Streamlit's and that no setting of ours changes
 NOT_OURS: list[tuple[str, str, str]] = []
-_SETTLED = "[data-testid=stApp][data-test-script-state=notRunning]"
+#: resolves once the script has stopped and nothing was put in or taken out for half a second (or for ten seconds
+#: something always was: a run's page is drawn again and again)
+_SETTLED = """() => new Promise((resolve) => {
+  const started = performance.now();
+  let last = started;
+  const watch = new MutationObserver(() => { last = performance.now(); });
+  watch.observe(document.body, {childList: true, subtree: true});
+  const look = () => {
+    const still = document.querySelector("[data-testid=stApp]")?.dataset.testScriptState === "notRunning";
+    const quiet = performance.now() - last > 500 || performance.now() - started > 10000;
+    if (!(still && quiet) && performance.now() - started < 60000) return setTimeout(look, 50);
+    watch.disconnect();
+    resolve();
+  };
+  look();
+})"""
 
 
 @dataclass
@@ -57,8 +72,8 @@ def look(request: pytest.FixtureRequest, tab, furnished: Server, finished: str) 
 
 
 def settle(tab) -> None:
-    tab.wait_for_selector(_SETTLED, state="attached")
-    tab.wait_for_timeout(300)
+    """Until the page is drawn: a part that is put in anew under a Tab press loses the focus."""
+    tab.evaluate(_SETTLED)
 
 
 def findings(tab, **options) -> list[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.report.report import write_report
 from engine.runs.workspace import open_workspace
+from tests.browser.walk import bring_into_view
 from tests.unit.test_report import HOSTILE, make_prune_run
 
 pytestmark = pytest.mark.browser
@@ -63,7 +64,7 @@ def test_figures_are_drawn_offline_and_answer_the_mouse(read, report):
         plots.nth(index).locator("svg.main-svg").first.wait_for()
     assert tab.locator("details.numbers[open]").count() == 0
     cells = tab.locator("#figure1 .nsewdrag").first
-    cells.scroll_into_view_if_needed()
+    bring_into_view(cells)
     box = cells.bounding_box()
     tab.mouse.move(box["x"] + box["width"] * 0.05, box["y"] + box["height"] * 0.04)
     hover = tab.locator("#figure1 .hoverlayer")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import Server
+from tests.browser.walk import bring_into_view
 
 pytestmark = pytest.mark.browser
 SHOTS = Path(__file__).parents[2] / "artefacts" / "screenshots"
@@ -45,7 +46,7 @@ def wait_for_text(tab, text: str, *, seconds: float) -> None:
 def click_cell(tab, *, row: float, column: float) -> None:
     """``row`` and ``column`` as shares of the heatmap."""
     layer = tab.locator(".st-key-heatmap .nsewdrag").first
-    layer.scroll_into_view_if_needed()
+    bring_into_view(layer)
     box = layer.bounding_box()
     tab.mouse.click(box["x"] + box["width"] * column, box["y"] + box["height"] * row)
 

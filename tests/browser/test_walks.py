@@ -14,6 +14,7 @@ from tests.browser.walk import (
     PATIENCE,
     App,
     Walk,
+    bring_into_view,
     choose,
     download,
     see,
@@ -142,7 +143,7 @@ def test_researcher(new_tab: Callable, app: App, tmp_path: Path) -> None:
     with walk.step("sees what it is", tab):
         tab.get_by_role("button", name="Look inside").first.click()
         see(tab, "Diffusion or flow?")
-        tab.get_by_text("What is it?").scroll_into_view_if_needed()
+        bring_into_view(tab.get_by_text("What is it?"))
     with walk.step("chooses the autoencoder and keeps it", tab):
         box = tab.get_by_role("combobox", name="Autoencoder (VAE)")
         box.click()
@@ -166,7 +167,7 @@ def test_researcher(new_tab: Callable, app: App, tmp_path: Path) -> None:
         see(tab, tab.locator(".ep-pairs:not(.old) figure").nth(7))
     with walk.step("downloads the table", tab):
         button = tab.get_by_role("button", name="CSV", exact=True)
-        button.scroll_into_view_if_needed()
+        bring_into_view(button)
         table = list(csv.DictReader(download(tab, button, tmp_path).open()))
     assert len(table) % 12 == 0 and all(float(row["low"]) <= float(row["high"]) for row in table)
 
@@ -184,7 +185,7 @@ def test_researcher(new_tab: Callable, app: App, tmp_path: Path) -> None:
 def click_cell(tab, *, row: float, column: float) -> None:
     """``row`` and ``column`` as shares of the heatmap."""
     layer = tab.locator(".st-key-heatmap .nsewdrag").first
-    layer.scroll_into_view_if_needed()
+    bring_into_view(layer)
     box = layer.bounding_box()
     tab.mouse.click(box["x"] + box["width"] * column, box["y"] + box["height"] * row)
 
@@ -220,7 +221,7 @@ def test_engineer(new_tab: Callable, app: App, tmp_path: Path) -> None:
         tab.get_by_role("button", name="Start pruning").click()
         tab.wait_for_url(re.compile(r"run=\d{8}-\d{6}-prune-"))
         see(tab, "What does it draw, step by step?")
-        tab.get_by_role("heading", name="Prune", exact=True).scroll_into_view_if_needed()
+        bring_into_view(tab.get_by_role("heading", name="Prune", exact=True))
     with walk.step("it is finished", tab):
         see(tab, "Finished.")
     with walk.step("before and after in pictures", tab):
@@ -229,7 +230,7 @@ def test_engineer(new_tab: Callable, app: App, tmp_path: Path) -> None:
         see(tab, tab.locator(".ep-cells figure").nth(15))
     with walk.step("and in numbers", tab):
         see(tab, "In numbers")
-        tab.get_by_text("In numbers").scroll_into_view_if_needed()
+        bring_into_view(tab.get_by_text("In numbers"))
     with walk.step("opens the report without a network", tab):
         report = download(tab, tab.get_by_role("button", name="Report", exact=True), tmp_path)
         reader = tab.context.browser.new_context(offline=True, viewport={"width": 1280, "height": 900}).new_page()

@@ -93,7 +93,12 @@ def see(tab, what) -> None:
     found.or_(wrong).first.wait_for(timeout=1000 * PATIENCE)
     assert not wrong.count(), wrong.first.inner_text()
     found.wait_for(timeout=1000 * PATIENCE)
-    found.scroll_into_view_if_needed()
+    bring_into_view(found)
+
+
+def bring_into_view(found) -> None:
+    """Not Playwright's own: that fails when the page is drawn anew meanwhile and the element replaced."""
+    found.evaluate("e => e.scrollIntoView({block: 'center', behavior: 'instant'})")
 
 
 def choose(tab, words: str) -> None:
