@@ -170,7 +170,7 @@ class _PruneJob:
         if step.step % max(1, num_steps // _PREVIEWS_PER_STAGE) == 0:
             self._preview(event)
         pausing = self._pausing
-        if step.step < num_steps and (pausing or self._checkpoint_due(event.trainer)):
+        if pausing or self._checkpoint_due(event.trainer, last=step.step == num_steps):
             self.run.sync_events()  # the steps before a checkpoint aren't repeated: nor are their events
             write_checkpoint(self.run.path, self._checkpoint(event, state=event.trainer.state_dict()))
             self.saved, self.saved_step = time.monotonic(), step.step
@@ -197,9 +197,10 @@ class _PruneJob:
             )
         self.micro_batch, self.recompute = micro_batch, step.recompute
 
-    def _checkpoint_due(self, trainer: Trainer) -> bool:
-        """Never where the next step's loss has gone astray: that would be nowhere to go back to."""
-        if time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS:
+    def _checkpoint_due(self, trainer: Trainer, *, last: bool) -> bool:
+        """Also after the ``last`` step: what follows is the evaluation, which may take longer than the training. Never
+        where the next step's loss has gone astray: that would be nowhere to go back to."""
+        if not last and time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS:
             return False
         self.saved = time.monotonic()
         return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.so_far.losses[0]
@@ -259,9 +260,11 @@ class _PruneJob:
             intact = self.model if event.stage else None
             images = evaluate_into(
                 folder, event.model, self.data, self.plan.protocol,
-                cache=self.workspace.cache, intact=intact, timing=self.plan.timing,
+                cache=self.workspace.cache, intact=intact, timing=self.plan.timing, kept=self.run.progress_folder,
             )  # fmt: skip
             for done, total in images:
+                if self._pausing and done < total:  # what was drawn is kept
+                    raise Paused(f"paused after {done} of {total} images of stage {self.number}")
                 message = f"stage {self.number}: {done} of {total} images"
                 yield self._progress("evaluating", message, scored=1, trained=1, evaluated=done / total)
         self.run.append("stage", stage=self.number)

@@ -3,10 +3,12 @@
 import os
 from dataclasses import asdict
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
 from engine.errors import Cancelled, InputError, Paused
+from engine.evaluation.kept_samples import num_kept
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import save_model
 from engine.runs.drive import Drive, path_to, pending_decision, read_drive, request_pause
@@ -108,6 +110,28 @@ def test_a_pause_in_mid_adaptation_goes_on_bit_for_bit(make_run, workspace):
     finish(paused, workspace)
     for stage in unbroken.stages():
         assert same(weights(unbroken, stage.number), weights(paused, stage.number))
+
+
+def test_a_pause_in_mid_evaluation_keeps_the_training_and_what_was_drawn(make_run, workspace):
+    protocol = {**PARAMS["protocol"], "num_images": 48}
+    unbroken, paused = (make_run(drop=[1], target_depth=None, protocol=protocol) for _ in range(2))
+    finish(unbroken, workspace)
+    with pytest.raises(Paused, match="of 48 images of stage 1"):
+        for progress in execute_run(paused, workspace):
+            if progress.phase == "evaluating" and progress.message.startswith("stage 1"):
+                request_pause(paused)
+    kept = num_kept(paused.progress_folder / "samples.npz.partial")
+    assert 0 < kept < 48
+    resume_run(workspace, paused.id)
+    phases = [progress.phase for progress in execute_run(paused, workspace)]
+    assert "recovery" not in phases
+    assert phases.count("evaluating") == (48 - kept) / 8  # the images of a group, guided
+    for one, other in zip(unbroken.stage(1).samples(), paused.stage(1).samples(), strict=True):
+        assert np.array_equal(one, other)
+    assert same(weights(unbroken, 1), weights(paused, 1))
+    assert unbroken.stage(1).metrics()["fidelity"] == paused.stage(1).metrics()["fidelity"]
+    assert [event["step"] for event in paused.events()[0] if event["event"] == "train"] == [1, 5, 6]
+    assert not list(paused.progress_folder.glob("samples.npz*"))
 
 
 def test_a_branch_from_an_adapted_run_learns_from_the_adapted_model(make_run, workspace):
