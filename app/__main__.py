@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -58,12 +59,21 @@ def main() -> int:
     try:
         code = _serve(args, workspace, children, key=key)
     except Stopped:
-        print(flush=True)
+        say("")
         code = 0
     finally:
         _stop_children(list(children.values()))
-    print("EntPruner Studio has stopped", flush=True)
+    say("EntPruner Studio has stopped")
     return code
+
+
+def say(line: str, *, file: TextIO | None = None) -> None:
+    """Prints; nobody listening any more (``python -m app | head``, a terminal that was closed) is no reason to stop."""
+    file = file or sys.stdout
+    try:
+        print(line, file=file, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())  # the next ones, and Python's own flush at its end
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -117,16 +127,16 @@ def _serve(
         if not announced and is_healthy(host, args.port):
             announced = True
             shown = "localhost" if host == "127.0.0.1" else host
-            print(f"EntPruner Studio: http://{shown}:{args.port} (Ctrl-C stops it)", flush=True)
-            print(f"workspace {workspace.root}, engine on {device}", flush=True)
+            say(f"EntPruner Studio: http://{shown}:{args.port} (Ctrl-C stops it)")
+            say(f"workspace {workspace.root}, engine on {device}")
             sign_in = announcement.sign_in_words(ROOT, allow_list.from_environment())
             for line in announcement.lines(args.address, args.port, key=key, sign_in=sign_in):
-                print(line, flush=True)
+                say(line)
         if not announced and time.monotonic() > deadline:
-            print(f"the page didn't answer within {STARTUP_SECONDS} s; stopping", file=sys.stderr)
+            say(f"the page didn't answer within {STARTUP_SECONDS} s; stopping", file=sys.stderr)
             return 1
         time.sleep(0.5 if announced else 0.1)
-    print(f"the page ended by itself (exit code {children['page'].returncode}); stopping", file=sys.stderr)
+    say(f"the page ended by itself (exit code {children['page'].returncode}); stopping", file=sys.stderr)
     return 1
 
 
@@ -160,10 +170,7 @@ def _worker_keeper(workspace: Workspace, device: str, children: dict[str, subpro
             another = worker.returncode == 0 and lived < SETTLED_SECONDS
             due = now + (MAX_RESTART_DELAY if another else delay)
             if not another:
-                print(
-                    f"the engine worker died (exit code {worker.returncode}, see {log}); new one in {delay:.0f} s",
-                    flush=True,
-                )
+                say(f"the engine worker died (exit code {worker.returncode}, see {log}); new one in {delay:.0f} s")
         if now >= due:
             with open(log, "ab") as file:
                 children["worker"] = _start(

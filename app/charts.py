@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 from plotly.colors import get_colorscale
 
 from app.style import Palette
+from engine.training.curves import LABEL_LINE, label_rows, running_mean
 
 _MARGIN = dict(l=44, r=6, t=6, b=50)
 _MOST_LABELS = 12  # below the heatmap, so that they don't run into each other
@@ -229,34 +230,38 @@ def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] |
 
     ``bands``: stage -> {"mean", "low", "high"}, what the intact model's loss was on the same batches.
     """
-    steps, losses, starts = [], [], []
+    by_stage: dict[int, list[tuple[int, float]]] = {}
     for event in events:
-        if not steps or event["stage"] != starts[-1][1]:
-            starts.append((steps[-1] if steps else 0, event["stage"]))
-        steps.append(starts[-1][0] + event["step"])
-        losses.append(event["loss"])
+        by_stage.setdefault(event["stage"], []).append((event["step"], event["loss"]))
     fig = go.Figure()
-    ends = [start for start, _ in starts[1:]] + steps[-1:]
-    for (start, stage), end in zip(starts, ends, strict=True):
-        _band(fig, (bands or {}).get(stage), start, end, palette)
-    fig.add_scatter(
-        x=steps, y=losses, mode="lines", line=dict(color=palette.pruned, width=1), opacity=0.35, showlegend=False,
-        hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
-    )  # fmt: skip
-    fig.add_scatter(
-        x=steps, y=_smoothed_by_stage(events), mode="lines", line=dict(color=palette.pruned, width=2.5),
-        showlegend=False, hovertemplate="running mean %{y:.4f}<extra></extra>",
-    )  # fmt: skip
-    for start, stage in starts[1:]:
-        fig.add_vline(x=start, line=dict(color=palette.muted, dash="dot", width=1), annotation_text=f"stage {stage}")
-    adapted = any(stage == 0 for _, stage in starts)
-    if adapted:
-        fig.add_annotation(
-            x=0, y=1, yref="y domain", text="intact model adapts", showarrow=False, xanchor="left", yanchor="bottom",
+    starts, start = [], 0
+    for stage, points in by_stage.items():
+        steps, losses = [start + step for step, _ in points], [loss for _, loss in points]
+        _band(fig, (bands or {}).get(stage), start, steps[-1], palette)
+        fig.add_scatter(
+            x=steps, y=losses, mode="lines", line=dict(color=palette.pruned, width=1), opacity=0.35, showlegend=False,
+            hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
         )  # fmt: skip
+        fig.add_scatter(  # a stage begins with a jump, which a mean across it would smear
+            x=steps, y=running_mean(losses), mode="lines", line=dict(color=palette.pruned, width=2.5),
+            showlegend=False, hovertemplate="running mean %{y:.4f}<extra></extra>",
+        )  # fmt: skip
+        starts.append(start)
+        start = steps[-1]
+    adapted = 0 in by_stage
+    names = ["intact model adapts" if stage == 0 else f"stage {stage}" for stage in by_stage]
+    rows = label_rows(starts, start, adapts=adapted)
+    for name, begin, row in zip(names, starts, rows, strict=True):
+        if begin:
+            fig.add_vline(x=begin, line=dict(color=palette.muted, dash="dot", width=1))
+        if len(names) > 1 or adapted:
+            fig.add_annotation(
+                x=begin, y=1, yref="y domain", text=name, showarrow=False, xanchor="left", yanchor="bottom",
+                yshift=LABEL_LINE * row,
+            )  # fmt: skip
     fig.update_xaxes(title="training step" if adapted else "recovery step", showgrid=False, fixedrange=True)
     fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)
-    only_adapted = adapted and len(starts) == 1
+    only_adapted = adapted and len(by_stage) == 1
     return _curve(fig, "Is it learning the data?" if only_adapted else "Is the model learning again?", height=300)
 
 
@@ -271,23 +276,6 @@ def _band(fig: go.Figure, band: dict | None, start: float, end: float, palette: 
         x=[start, end], y=[band["mean"], band["mean"]], mode="lines", showlegend=False,
         line=dict(color=palette.intact, width=1.5, dash="dash"), hovertemplate="intact model %{y:.4f}<extra></extra>",
     )  # fmt: skip
-
-
-def _smoothed_by_stage(events: list[dict]) -> list[float]:
-    """A stage begins with a jump, which a mean across it would smear."""
-    by_stage: dict[int, list[float]] = {}
-    for event in events:
-        by_stage.setdefault(event["stage"], []).append(event["loss"])
-    return [value for losses in by_stage.values() for value in running_mean(losses)]
-
-
-def running_mean(values: list[float], *, share: float = 0.1) -> list[float]:
-    """Mean over the last tenth of what there is, at least 5 values."""
-    width = max(5, int(len(values) * share))
-    total = np.cumsum(np.insert(np.asarray(values, dtype=float), 0, 0.0))
-    ends = np.arange(1, len(values) + 1)
-    begins = np.maximum(0, ends - width)
-    return ((total[ends] - total[begins]) / (ends - begins)).tolist()
 
 
 def stages_curve(points: list[tuple[int, float, float, float]], *, metric: str, palette: Palette) -> go.Figure:

@@ -46,10 +46,11 @@ def _seed(shared: Shared, indexes: np.ndarray) -> tuple[int, str]:
             "Seed", key="compare_seed", width=140, on_change=_take_seed,
             help="Jump to a seed; a click on a picture below does it too. " + glossary.explain("seed"),
         )  # fmt: skip
-        st.button("←", key="compare_before", disabled=place == 0, on_click=_go, args=(seeds[max(place - 1, 0)],),
+        st.button("← Before", key="compare_before", disabled=place == 0, on_click=_go, args=(seeds[max(place - 1, 0)],),
                   help="The seed before this one, in the order of the gallery.")  # fmt: skip
         last = len(seeds) - 1
-        st.button("→", key="compare_after", disabled=place == last, on_click=_go, args=(seeds[min(place + 1, last)],),
+        after = seeds[min(place + 1, last)]
+        st.button("Next →", key="compare_after", disabled=place == last, on_click=_go, args=(after,),
                   help="The next seed in the order of the gallery.")  # fmt: skip
     return int(indexes[place]), f" · {place + 1:,} of {len(seeds):,} in the order below"
 

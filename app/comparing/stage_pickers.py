@@ -67,7 +67,7 @@ def _picker(index: int, refs: list[Ref], found: Mapping[str, RunSummary], choice
             help="Stage 0 is the model before anything was dropped; the last one is what became of it.",
         )  # fmt: skip
         if len(refs) > 1:
-            st.button("✕", key=f"compare_remove_{index}", on_click=_leave_out, args=(index, refs),
+            st.button(f"Leave {letter} out", key=f"compare_remove_{index}", on_click=_leave_out, args=(index, refs),
                       help=f"Leaves {letter} out of the comparison. The run stays as it is.")  # fmt: skip
     stage = choice.stages[number]
     strip = blocks.stage_strip(_whole(choice, stage), stage)

@@ -39,14 +39,19 @@ def weights_now(run: Run) -> dict[str, float]:
     return params_now(run).get("weights") or dict(DEFAULT_WEIGHTS)
 
 
+def steps_of(number: int, kind: str = "") -> str:
+    """ "1 step", "1,000 recovery steps"."""
+    return f"{number:,} {kind} step".replace("  ", " ") + ("" if number == 1 else "s")
+
+
 def plan_in_words(run: Run) -> str:
     """What the run goes for, as it was asked and changed since."""
     now = params_now(run)
     steps = now.get("finetune", {}).get("num_steps", FinetuneConfig().num_steps)
-    adapting = f"The intact model adapts for {now['adapt_steps']:,} steps first. " if now.get("adapt_steps") else ""
+    adapting = f"The intact model adapts for {steps_of(now['adapt_steps'])} first. " if now.get("adapt_steps") else ""
     if now.get("drop"):
         which = ", ".join(map(str, now["drop"]))
-        return f"{adapting}Blocks {which} of the model go in one stage, then {steps:,} recovery steps."
+        return f"{adapting}Blocks {which} of the model go in one stage, then {steps_of(steps, 'recovery')}."
     goal = (
         f"{now['target_speedup']:g}× fewer MACs" if now.get("target_speedup") else f"{now.get('target_depth')} blocks"
     )
@@ -58,7 +63,7 @@ def plan_in_words(run: Run) -> str:
     )
     asks = "stops at each decision" if stepping(run) else "decides by itself"
     rounds = "1 stage" if stages == 1 else f"{stages} stages"
-    return f"{adapting}To {goal} in {rounds}, {steps:,} recovery steps {share}; {asks}."
+    return f"{adapting}To {goal} in {rounds}, {steps_of(steps, 'recovery')} {share}; {asks}."
 
 
 def decides_by_itself(run: Run) -> bool:

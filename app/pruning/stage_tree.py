@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import blocks
+from app.pruning import driving
 from app.wide import wide
 from engine.errors import AssetError
 from engine.evaluation.comparing import speedup
@@ -77,7 +78,7 @@ def facts(stage: Stage) -> list[str]:
         found.append(f"<b>{speed:.2f}×</b> faster")
     train = stage.info.get("train")
     if train and stage.number:
-        found.append(f"{train['num_steps']:,} recovery steps")
+        found.append(driving.steps_of(train["num_steps"], "recovery"))
     return found
 
 

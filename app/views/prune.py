@@ -6,7 +6,7 @@ from app import address, jobs
 from app.access import rights
 from app.drawing_time import seconds_of_intact
 from app.errors import show
-from app.pruning import prune_form, prune_watch
+from app.pruning import driving, prune_form, prune_watch
 from engine.errors import EngineError, InputError
 from engine.evaluation.protocol import Protocol
 from engine.models.bundled import ModelInfo
@@ -79,8 +79,8 @@ def _summary(info: ModelInfo, plan: dict, recovery: dict) -> str:
         words += f"{left} of {info.depth} blocks stay, or fewer; "
     else:
         words += f"at most {info.depth / left:.2f}× faster; "
-    words += f"first the intact model adapts for {adapt_steps:,} steps, then " if adapt_steps else ""
-    words += f"{num_steps:,} steps of recovery" + (" in all" if num_stages > 1 else "")
+    words += f"first the intact model adapts for {driving.steps_of(adapt_steps)}, then " if adapt_steps else ""
+    words += f"{driving.steps_of(num_steps)} of recovery" + (" in all" if num_stages > 1 else "")
     to_go = (info.depth - left) / info.depth
     kept = 1 - to_go * (num_stages + 1) / (2 * num_stages)  # on average, where each stage drops as many
     return words + ". " + _how_long(info, recovery, steps=adapt_steps + kept * num_steps, stages=1 + kept * num_stages)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engine.report.colours import SIGNED
+from engine.training.curves import LABEL_LINE, label_rows, running_mean
 
 _ROW, _MOST_LABELS = 22, 12
 #: {"data", "layout"}, and "share": of the paper's width; "bottom": margin on a narrow screen, where it stands alone
@@ -92,9 +93,12 @@ def losses(stages: Sequence[tuple[int, Sequence[tuple[int, float]]]], bands: dic
         marks.append({"x": before, "y": 1, "yref": "paper", "xanchor": "left", "yanchor": "bottom", "text": name,
                       "showarrow": False, "font": {"color": "$muted"}})  # fmt: skip
         before = steps[-1]
+    rows = label_rows([mark["x"] for mark in marks], before, adapts=stages[0][0] == 0)
+    marks = [mark | {"yshift": LABEL_LINE * row} for mark, row in zip(marks, rows, strict=True)]
     starts = [{"type": "line", "x0": mark["x"], "x1": mark["x"], "y0": 0, "y1": 1, "yref": "paper",
                "line": {"color": "$muted", "dash": "dot", "width": 1}} for mark in marks[1:]]  # fmt: skip
     layout = _layout(320, x="training step, all stages", y="training loss")
+    layout["margin"]["t"] += LABEL_LINE * max(rows)
     return {"data": data, "layout": {**layout, "annotations": marks, "shapes": starts}}
 
 
@@ -135,12 +139,6 @@ def colour_limit(delta: Sequence[Sequence[float | None]]) -> float:
     """Value at which colours are full: 98 of 100 cells lie below it, so that one block can't bleach the others."""
     known = [abs(value) for row in _finite(delta) for value in row if value is not None]
     return float(np.quantile(known, 0.98)) or 1.0 if known else 1.0
-
-
-def running_mean(values: Sequence[float]) -> list[float]:
-    """Mean over the last tenth of all values, at least 5 of them."""
-    width = max(5, len(values) // 10)
-    return [float(np.mean(values[max(0, end - width) : end])) for end in range(1, len(values) + 1)]
 
 
 def _scatter(points: Sequence[Point], x: list, y: list, name: str, *, error: str) -> Plot:

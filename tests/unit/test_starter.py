@@ -175,3 +175,13 @@ def test_check_fails_where_nothing_answers(port):
 def test_the_starter_itself_imports_neither_torch_nor_streamlit():
     code = "import sys, app.__main__; sys.exit(not {'torch', 'streamlit', 'numpy'}.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_nobody_listening_is_no_reason_to_stop_nor_to_fail(started, tmp_path):
+    assert wait_until(lambda: worker_of(tmp_path) is not None)
+    started.stdout.close()  # as of python -m app | head -1
+    first = worker_of(tmp_path)
+    os.kill(first, signal.SIGKILL)  # of which it tells
+    assert wait_until(lambda: worker_of(tmp_path) not in (None, first))
+    started.send_signal(signal.SIGINT)
+    assert started.wait(timeout=30) == 0
