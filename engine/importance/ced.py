@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.cluster.executor import in_order
+from engine.cluster.executor import executor, in_order
 from engine.data.dataset import Data
 from engine.importance.ced_result import CedColumn, CedResult, CedTable, output_mse_of, over_columns
 from engine.importance.columns import Probe, Streams, all_streams, columns, draw_probe, values_of
@@ -62,7 +62,7 @@ def _exact_columns(model: Model, data: Data, config: CedConfig, probe: Probe) ->
     streams = all_streams(model, config.granularity)
     table = CedTable(model, data, config, probe.note)
     estimator = estimator_for(config, probe.labels)
-    if config.variable == "samples":  # each column begins at the one before: nothing to share out
+    if config.variable == "samples" or executor().num_slots > config.timesteps:  # samples are shared out, too
         for column in columns(model, config, probe, streams):
             table.add(column, estimator(values_of(column, config.variable, model.config.patch_size), table.counts))
             yield CedColumn(column=table.num_done, num_columns=config.timesteps, result=table.result())

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from engine.cluster.executor import executor
 from engine.data.dataset import Data
 from engine.errors import InputError
 from engine.importance.config import CedConfig
@@ -25,6 +26,9 @@ from engine.importance.streams import (
 from engine.importance.taylor import loss_slopes
 from engine.models.model import Model
 
+#: samples that go through together at most. What is shared out is whole chunks of so many, so that the bits of a sample
+#: are the same wherever it is worked out; on a CPU, more of them don't fit its cache, and are slower
+_MOST_SAMPLES = 64
 #: memory that the streams' states may take
 _BUDGET_BYTES = {"cpu": 512 * 2**20, "cuda": 8 * 2**30}
 #: a pass with gradients keeps about so many times the states of one without
@@ -109,29 +113,85 @@ def columns(
     only: int | None = None,
 ) -> Iterator[Column]:
     """``chosen``: the samples of ``probe`` to run; each keeps its own noise. ``extras`` and ``only``, the number of the
-    one column to give, are not for "samples", where each column begins at the one before."""
-    if config.variable == "samples":
-        assert only is None, "sampling's columns can't be had alone"
+    one column to give, are not for "samples", where each column begins at the one before.
+
+    Columns, and groups of samples, are shared out where an executor has room for them: the bits are the same.
+    """
+    assert config.variable != "samples" or (only is None and not extras)
+    start, stop, _ = chosen.indices(len(probe.y))
+    asked = _Asked(model=model, config=config, probe=probe, extras=extras)
+    numbers = [None] if config.variable == "samples" else range(config.timesteps) if only is None else [only]
+    groups = _groups(model, streams, start, stop, most=-(-executor().num_slots // len(numbers)))
+    pieces = [(streams, number, group) for number in numbers for group in groups]
+    waiting: dict[int, list[Column | None]] = {}  # column -> what its groups have given
+    come, turn = [0] * len(pieces), 0
+    shared_out = executor().run(_piece, pieces, shared=asked)
+    try:
+        for piece, found in shared_out:
+            number = piece // len(groups) + come[piece]  # of "samples", a piece gives all columns
+            come[piece] += 1
+            waiting.setdefault(number, [None] * len(groups))[piece % len(groups)] = found
+            while turn in waiting and None not in waiting[turn]:
+                yield _joined(waiting.pop(turn))
+                turn += 1
+    finally:
+        shared_out.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What every piece needs, wherever it is worked out."""
+
+    model: Model
+    config: CedConfig
+    probe: Probe
+    extras: Collection[str]
+
+
+def _groups(model: Model, streams: Streams, start: int, stop: int, *, most: int) -> list[slice]:
+    """``most`` groups of samples, each a whole number of chunks: these are the same however many groups there are."""
+    size = _chunk_size(model, streams, stop - start)
+    num_chunks = -(-(stop - start) // size)
+    chunks_of_each = -(-num_chunks // max(1, min(most, num_chunks)))
+    step = max(1, chunks_of_each * size)
+    return [slice(begin, min(begin + step, stop)) for begin in range(start, stop, step)]
+
+
+def _joined(parts: Sequence[Column]) -> Column:
+    if len(parts) == 1:
+        return parts[0]
+    first, targets = parts[0], [part.target for part in parts]
+    return Column(
+        timestep=first.timestep,
+        streams=torch.cat([part.streams for part in parts], dim=1),
+        target=None if first.target is None else torch.cat(targets),
+        extras={name: torch.cat([part.extras[name] for part in parts], dim=1) for name in first.extras},
+    )
+
+
+def _piece(asked: _Asked, item: tuple[Streams, int | None, slice]) -> Iterator[Column]:
+    """Some samples of column ``number``, or with None, which is for "samples", of all columns."""
+    model, config, probe = asked.model, asked.config, asked.probe
+    streams, number, chosen = item
+    if number is None:
         yield from _sampling_columns(model, config, probe, streams, chosen)
         return
+    t = model.process.timestep_grid(config.timesteps).tolist()[number]
     size = _chunk_size(model, streams, len(probe.y[chosen]))
-    for column, t in enumerate(model.process.timestep_grid(config.timesteps).tolist()):
-        if only is not None and column != only:
-            continue
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + column)
-        eps = torch.randn(probe.latents.shape, generator=generator)[chosen]
-        x0, y = probe.latents[chosen], probe.y[chosen]
-        outputs, found = [], []
-        for part in zip(x0.split(size), y.split(size), eps.split(size), strict=True):
-            out, extra = _noised_chunk(model, streams, t, *part, extras=extras)
-            outputs.append(out)
-            found.append(extra)
-        yield Column(
-            timestep=t,
-            streams=torch.cat(outputs, dim=1),
-            target=model.process.target(x0, torch.full((len(x0),), t), eps),
-            extras={name: torch.cat([extra[name] for extra in found], dim=1) for name in extras},
-        )
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + number)
+    eps = torch.randn(probe.latents.shape, generator=generator)[chosen]
+    x0, y = probe.latents[chosen], probe.y[chosen]
+    outputs, found = [], []
+    for part in zip(x0.split(size), y.split(size), eps.split(size), strict=True):
+        out, extra = _noised_chunk(model, streams, t, *part, extras=asked.extras)
+        outputs.append(out)
+        found.append(extra)
+    yield Column(
+        timestep=t,
+        streams=torch.cat(outputs, dim=1),
+        target=model.process.target(x0, torch.full((len(x0),), t), eps),
+        extras={name: torch.cat([extra[name] for extra in found], dim=1) for name in asked.extras},
+    )
 
 
 def _noised_chunk(
@@ -159,7 +219,7 @@ def _noised_chunk(
             found["loss"] = torch.stack([process.loss(stream.float(), *clean) for stream in out]).double().cpu()
         out = out[:, :, : x0.shape[1]].float().cpu()  # the variance half is left out
     if "taylor" in extras:
-        size = max(1, _chunk_size(model, streams, len(x0)) // _GRADIENT_SHARE)
+        size = max(1, _num_that_fit(model, streams, len(x0)) // _GRADIENT_SHARE)
         slopes = [
             loss_slopes(model.network, process, *part, parts=streams.parts)
             for part in zip(*(v.to(device).split(size) for v in (x0, times, eps, y)), strict=True)
@@ -212,6 +272,10 @@ def _sampling_columns(
 
 
 def _chunk_size(model: Model, streams: Streams, num_samples: int) -> int:
+    return min(_num_that_fit(model, streams, num_samples), _MOST_SAMPLES)
+
+
+def _num_that_fit(model: Model, streams: Streams, num_samples: int) -> int:
     budget = _BUDGET_BYTES.get(model.device.type, _BUDGET_BYTES["cpu"])
     return chunk_size(model.network, num_samples=num_samples, budget_bytes=budget, num_parts=len(streams.parts))
 

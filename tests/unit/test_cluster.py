@@ -197,6 +197,45 @@ def test_ced_is_the_same_to_the_last_bit(two, alone, make_model, digits, variabl
     assert answer(found[-1].result) == answer(wanted)
 
 
+@pytest.mark.parametrize(
+    "way",
+    [
+        dict(variable="samples"),
+        dict(variable="target", timesteps=1),  # fewer columns than processes
+        dict(variable="samples", order="greedy", num_candidates=2),
+        dict(variable="target", order="greedy", num_candidates=2),
+        dict(variable="target", method="racing", num_candidates=2, samples=150),
+    ],
+    ids=["samples", "one column", "greedy samples", "greedy target", "racing"],
+)
+def test_ced_shared_out_by_samples_is_the_same_to_the_last_bit(two, alone, make_model, digits, monkeypatch, way):
+    model, config = make_model(depth=3), CedConfig(**{**SMALL, "timesteps": 2, "samples": 130, **way})
+    with alone():
+        wanted = compute_ced(model, digits, config)
+    pieces = []
+    run = type(two).run
+
+    def counting(self, work, items, *, shared):
+        pieces.append(len(items))
+        yield from run(self, work, items, shared=shared)
+
+    monkeypatch.setattr(type(two), "run", counting)
+    assert answer(compute_ced(model, digits, config)) == answer(wanted)
+    assert min(pieces) >= 2
+
+
+def test_samples_in_any_number_of_groups_give_the_same_bits(make_model, digits):
+    """130 samples are three chunks: an executor with room for one, two, three and more of them at a time."""
+    model, found = make_model(depth=3), []
+    config = CedConfig(variable="samples", **{**SMALL, "samples": 130})
+    for num_slots in (1, 2, 3, 8):
+        other = Shuffled()
+        other.num_slots = num_slots
+        with using(other):
+            found.append(answer(compute_ced(model, digits, config)))
+    assert found[1:] == found[:1] * 3
+
+
 def test_images_are_the_same_to_the_last_bit(two, alone, make_model):
     model = make_model("diffusion")
     model = replace(model, autoencoder=Seen())
