@@ -1,5 +1,5 @@
 # make app | test | demo | bench | assets | pictures | lint | audit | clean
-# Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0 LECTURE=1 ALLOW=@lab.edu    make test ARGS="tests/unit -k ced"
+# Settings: make app PORT=8502 WORKSPACE=/data/studio DEVICE=cuda ADDRESS=0.0.0.0 LECTURE=1 ALLOW=@lab.edu    make test ARGS="tests/unit -k ced" JOBS=4
 
 SHELL := /bin/bash
 # engine/__init__.py says why; here for programs that load torch first
@@ -7,6 +7,8 @@ export GOMP_SPINCOUNT ?= 10000
 VENV := .venv
 RUN := $(VENV)/bin/python
 PORT ?= 8501
+# test files that run at the same time, a thread of torch each
+JOBS ?= 2
 # the first that is new enough; a pyenv shim may exist and still not run
 PYTHON ?= $(shell for name in python3.11 python3 python3.12 python3.13; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
@@ -19,7 +21,7 @@ app: $(VENV)/installed
 		$(if $(LECTURE),--lecture) $(if $(ALLOW),--allow "$(ALLOW)")
 
 test: $(VENV)/installed-dev
-	$(RUN) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 demo: $(VENV)/installed
 	$(RUN) -m engine demo $(ARGS)

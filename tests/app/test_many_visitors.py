@@ -16,7 +16,7 @@ from engine.runs.table import read
 from engine.runs.workers import WorkerInfo, beat
 from engine.runs.workspace import Workspace
 from tests.app.fixtures import full_workspace
-from tests.soak.visitor import Page, open_visitor
+from tests.soak.visitor import Page, open_visitor, run_to_end
 
 ROOT = Path(__file__).parents[2]
 SESSIONS = 40
@@ -69,7 +69,7 @@ def test_forty_sessions_all_get_their_pages_and_one_question_is_computed_once(se
     async def everybody() -> list[list[tuple[str, Page, list[str]]]]:
         return await asyncio.gather(*(browse(port, number) for number in range(SESSIONS)))
 
-    visits = asyncio.run(everybody())
+    visits = run_to_end(everybody())
     assert len(visits) == SESSIONS
     for name, page, errors in (seen for visit in visits for seen in visit):
         assert not page.errors and not errors, (name, page.errors, errors)

@@ -6,9 +6,11 @@ finished. What polls (``st.fragment(run_every=…)``) is polled here too, as it 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
@@ -19,6 +21,12 @@ from websockets.asyncio.client import ClientConnection, connect
 _LARGEST = 200 * 2**20  # bytes of a message, as Streamlit's own limit
 _EARLY = ForwardMsg.ScriptFinishedStatus.FINISHED_EARLY_FOR_RERUN
 _FRAGMENT = ForwardMsg.ScriptFinishedStatus.FINISHED_FRAGMENT_RUN_SUCCESSFULLY
+
+
+def run_to_end(visit: Coroutine) -> Any:
+    """In a thread of its own: Playwright's event loop, of a browser test before this one, may still run in ours."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, visit).result()
 
 
 @dataclass

@@ -22,7 +22,7 @@ from app.access import allow_list, announcement, lecture_key, upload_gate
 from app.opening import uploads
 from engine.errors import InputError
 from engine.runs.workspace import open_workspace
-from tests.soak.visitor import open_visitor
+from tests.soak.visitor import open_visitor, run_to_end
 from tests.unit.test_starter import processes_of
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def test_pages_of_other_hosts_get_no_connection(studio: Studio, headers: dict, a
             assert refused.response.status_code == 403
             return False
 
-    assert asyncio.run(knock()) == admitted
+    assert run_to_end(knock()) == admitted
 
 
 def multipart(name: str, content: bytes) -> tuple[bytes, str]:
@@ -145,7 +145,7 @@ def test_uploads_need_a_token_a_session_that_was_shown_the_place_and_have_limits
             line.sendall("\r\n".join([*lines, "", ""]).encode())
             return int(line.recv(64).split()[1])
 
-    assert asyncio.run(try_all()) == {
+    assert run_to_end(try_all()) == {
         "no token": 403, "wrong token": 403, "no session": 403, "without the key": 403, "admitted": 204,
         "too large": 413, "too many": 429,
     }  # fmt: skip
@@ -170,7 +170,7 @@ def test_the_key_is_said_once_in_the_terminal_and_nowhere_else(studio: Studio):
         async with open_visitor(studio.port) as visitor:
             assert "doesn't fit" in (await visitor.visit("runs", key=key + "x")).words
 
-    asyncio.run(use())
+    run_to_end(use())
     said = (studio.folder / "said").read_text()
     assert said.count(key) == 2  # as such, and in its link
     assert SECRETS["HF_TOKEN"] not in said

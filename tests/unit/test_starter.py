@@ -1,6 +1,5 @@
 """``python -m app`` as a user meets it: real processes on a free port."""
 
-import asyncio
 import http.client
 import os
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak.visitor import open_visitor
+from tests.soak.visitor import open_visitor, run_to_end
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +113,7 @@ def test_a_dead_worker_is_replaced(started, tmp_path):
 
 def test_the_page_gives_way_to_the_worker_and_starts_none_of_its_own(started, port, tmp_path):
     assert wait_until(lambda: worker_of(tmp_path) is not None)
-    asyncio.run(look(port))
+    run_to_end(look(port))
     by_word = {word: [] for word in (b"streamlit", b"engine\0worker")}
     for pid in processes_of(tmp_path):
         for word, pids in by_word.items():
