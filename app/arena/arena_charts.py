@@ -66,11 +66,11 @@ def outcomes(
                     x=[times * intact.value] * 2, y=[0, y], mode="lines", hoverinfo="skip", showlegend=False,
                     line=dict(color=palette.intact, dash=dash, width=1.2),
                 )  # fmt: skip
-    for row, place in zip(rows, places, strict=True):
-        fig.add_trace(_point(row, x=row.value, y=place, ends="error_x", palette=palette, floor=_floor(dots, log=log)))
-    if lot:
-        for dot in random:
-            fig.add_trace(_point(dot, x=dot.value, y=places[-1], ends=None, palette=palette))
+    values = [row.value for row in rows]
+    fig.add_trace(_points(rows, x=values, y=places, ends="error_x", palette=palette, floor=_floor(dots, log=log)))
+    if lot and random:
+        values = [dot.value for dot in random]
+        fig.add_trace(_points(random, x=values, y=[places[-1]] * len(random), ends=None, palette=palette))
     _value_axis(fig.update_xaxes, title, log=log, palette=palette)
     fig.update_yaxes(
         tickmode="array", tickvals=places, ticktext=names, range=[y, 0], showgrid=False, zeroline=False,
@@ -88,13 +88,13 @@ def importance_against_outcome(
     would drop itself. Labels stand where there is room; the hover says them all."""
     log = _needs_log([dot.value for dot in dots])
     fig = go.Figure()
-    for dot in dots:
-        fig.add_trace(_point(dot, x=dot.x, y=dot.value, ends="error_y", palette=palette, floor=_floor(dots, log=log)))
-        if dot.strong:
-            fig.add_scatter(
-                x=[dot.x], y=[dot.value], mode="markers", hoverinfo="skip", showlegend=False,
-                marker=dict(size=19, symbol="circle-open", line=dict(width=2), color=palette.dropped),
-            )  # fmt: skip
+    x, y = [dot.x for dot in dots], [dot.value for dot in dots]
+    fig.add_trace(_points(dots, x=x, y=y, ends="error_y", palette=palette, floor=_floor(dots, log=log)))
+    if ringed := [dot for dot in dots if dot.strong]:
+        fig.add_scatter(
+            x=[dot.x for dot in ringed], y=[dot.value for dot in ringed], mode="markers", hoverinfo="skip",
+            showlegend=False, marker=dict(size=19, symbol="circle-open", line=dict(width=2), color=palette.dropped),
+        )  # fmt: skip
     for dot, (dx, dy, anchor) in _labels(dots, size=size, log=log):
         fig.add_annotation(
             x=dot.x, y=math.log10(dot.value) if log else dot.value, text=_first_name(dot), showarrow=False,
@@ -106,21 +106,32 @@ def importance_against_outcome(
     return fig
 
 
-def _point(dot: Dot, *, x: float, y: float, ends: str | None, palette: Palette, floor: float = -math.inf) -> go.Scatter:
-    """``ends``: along which axis its interval lies."""
-    group = GROUPS[dot.group]
-    colour = getattr(palette, group.colour)
-    small = dot.group == "chance" and ends != "error_y" and dot.low is None
-    marker = dict(size=7 if small else 10, symbol=group.symbol, color=colour, line=dict(width=2, color=colour))
+def _points(
+    dots: Sequence[Dot], *, x: Sequence[float], y: Sequence[float], ends: str | None, palette: Palette,
+    floor: float = -math.inf,
+) -> go.Scatter:  # fmt: skip
+    """One trace for all of them: a browser draws that several times as fast as one for each. ``ends``: along which axis
+    their intervals lie."""
+    groups = [GROUPS[dot.group] for dot in dots]
+    colours = [getattr(palette, group.colour) for group in groups]
+    small = [dot.group == "chance" and ends != "error_y" and dot.low is None for dot in dots]
     interval = {}
-    if ends and dot.low is not None and dot.high is not None:
-        low = max(dot.low, floor)
-        interval = {ends: dict(type="data", symmetric=False, thickness=1.6, width=4, color=palette.muted,
-                               array=[dot.high - dot.value], arrayminus=[dot.value - low])}  # fmt: skip
-    words = f"{dot.low:.3g} … {dot.high:.3g}" if dot.low is not None else "one seed: no interval"
+    if ends and any(dot.low is not None for dot in dots):
+        interval = {ends: dict(
+            type="data", symmetric=False, thickness=1.6, width=4, color=palette.muted,
+            array=[0.0 if dot.high is None else dot.high - dot.value for dot in dots],  # 0: behind the dot
+            arrayminus=[0.0 if dot.low is None else dot.value - max(dot.low, floor) for dot in dots],
+        )}  # fmt: skip
     return go.Scatter(
-        x=[x], y=[y], mode="markers", marker=marker, showlegend=False, **interval,
-        hovertemplate=f"<b>{' = '.join(dot.names)}</b><br>{dot.value:.3g} ({words})<br>{dot.about}<extra></extra>",
+        x=x, y=y, mode="markers", showlegend=False, **interval,
+        marker=dict(size=[7 if is_small else 10 for is_small in small], symbol=[group.symbol for group in groups],
+                    color=colours, line=dict(width=2, color=colours)),
+        customdata=[
+            [" = ".join(dot.names), "one seed: no interval" if dot.low is None else f"{dot.low:.3g} … {dot.high:.3g}",
+             f"{dot.value:.3g}", dot.about] for dot in dots
+        ],
+        hovertemplate="<b>%{customdata[0]}</b><br>%{customdata[2]} (%{customdata[1]})<br>%{customdata[3]}"
+                      "<extra></extra>",
     )  # fmt: skip
 
 

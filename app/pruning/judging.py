@@ -7,11 +7,11 @@ import streamlit as st
 
 from app import features, glossary, jobs
 from engine.evaluation.protocol import SAMPLERS, Protocol
-from engine.evaluation.timing import Timing
+from engine.evaluation.timing import Timing, timed_in
 from engine.models.bundled import ModelInfo
 
 
-def draw(info: ModelInfo, num_images: int) -> dict[str, Any]:
+def draw(info: ModelInfo, num_images: int, *, precision: str) -> dict[str, Any]:
     """``protocol`` and ``timing`` of the run's params, and ``features_weights`` where a person named a file."""
     usual = Protocol()
     with st.expander("How each stage is measured"):
@@ -45,7 +45,10 @@ def draw(info: ModelInfo, num_images: int) -> dict[str, Any]:
         weights = features.path_of_weights(second[2], name, key="judge_weights")
     protocol = Protocol(
         num_images=num_images, sampler=sampler, num_steps=num_steps, cfg_scale=cfg_scale, features=name, seed=seed,
-        device=jobs.device(),
+        device=jobs.device(), precision=precision,
     )  # fmt: skip
-    judged: dict[str, Any] = {"protocol": asdict(protocol), "timing": asdict(Timing(batch_size=batch_size))}
+    judged: dict[str, Any] = {
+        "protocol": asdict(protocol),
+        "timing": asdict(Timing(batch_size=batch_size, precision=timed_in(precision))),
+    }
     return {**judged, "features_weights": weights} if weights else judged

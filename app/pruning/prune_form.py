@@ -1,11 +1,13 @@
 """The form of the prune page: what to drop, and how to recover."""
 
 from dataclasses import asdict
+from typing import Any
 
 import streamlit as st
 
 from app import address, blocks, glossary, jobs, known, sliders
 from app.pruning import judging, vote_table
+from engine.compute import PRECISIONS, USUAL, Compute
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import ORDERS, VARIABLES
 from engine.models.bundled import ModelInfo
@@ -171,13 +173,32 @@ def recovery(info: ModelInfo, data: str) -> dict:
         help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain. "
         + glossary.explain("FID", "KID"),
     )  # fmt: skip
-    judged = judging.draw(info, to_score)
+    compute = _arithmetic(second[3])
+    judged = judging.draw(info, to_score, precision=compute.precision)
     if advised and not adapt_steps:
         st.html(
             f'<p class="ep-note">{info.name} doesn\'t know the classes of {data} yet. Without adapting first, what is '
             "scored is a model that never saw them.</p>"
         )
-    return {"adapt_steps": adapt_steps, "finetune": asdict(finetune), **judged}
+    params = {"adapt_steps": adapt_steps, "finetune": asdict(finetune), **judged}
+    return params if compute == USUAL else {**params, "compute": asdict(compute)}
+
+
+def _arithmetic(place: Any) -> Compute:
+    """In which numbers the run works."""
+    ways = {
+        f"{name}{', compiled' if compiled else ''}": Compute(precision=name, compile=compiled)
+        for compiled in (False, True)
+        for name in PRECISIONS
+    }
+    chosen = place.selectbox(
+        "Arithmetic", list(ways), key="arithmetic", persist_state="session",
+        help="For GPUs; on a CPU keep fp32. "
+        + " ".join(f"{name}: {words}." for name, words in PRECISIONS.items())
+        + " compiled: blocks by torch.compile, slow at first, then faster; one that can't be runs as it is, and "
+        "the log says why.",
+    )  # fmt: skip
+    return ways[chosen]
 
 
 def _by_rank(info: ModelInfo, data: str) -> list[int]:

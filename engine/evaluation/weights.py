@@ -3,9 +3,11 @@
 Nothing opens a file whose SHA-256 isn't the published one. Free of torch.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ from engine.models.hub import Download
 from engine.runs.workspace import replacing, sync_folder, writing
 
 WEIGHTS_VARIABLE = "ENTPRUNER_FEATURES_WEIGHTS"  # names a file, or a folder that holds it under its published name
-_SECONDS_TO_ANSWER = 10.0
+_SECONDS_TO_ANSWER, _WAIT_SECONDS = 10.0, 0.5
 _PIECE = 2**20
 
 
@@ -125,7 +127,8 @@ def check_weights(name: str, path: Path) -> None:
 
 
 def fetch_weights(name: str, *, workspace: Path | None = None) -> Iterator[Download]:
-    """Downloads to the workspace, yielding progress; the last has the folder. Started again, it goes on where it was.
+    """Downloads to the workspace, yielding progress; the last has the folder. Started again, it goes on where it was;
+    where another process is at it, this one waits and tells how far that is.
 
     The file gets its name once it is whole and its hash is right. Raises AssetError, or WorkspaceError without space.
     """
@@ -133,7 +136,36 @@ def fetch_weights(name: str, *, workspace: Path | None = None) -> Iterator[Downl
     part = place.with_name(f".{place.name}.part")
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    before = part.stat().st_size if part.exists() else 0
+    folder = os.open(place.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while not _alone(folder):
+            yield Download(wanted.file, _size(part), wanted.num_bytes)
+            time.sleep(_WAIT_SECONDS)
+        if not place.is_file():  # else it came while we waited
+            yield from _fetched(name, part, place)
+    finally:
+        os.close(folder)  # and the lock with it
+    yield Download(wanted.file, wanted.num_bytes, wanted.num_bytes, place.parent)
+
+
+def _alone(folder: int) -> bool:
+    """Whether we hold the lock on the folder now. A file system that knows no locks gives none."""
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _fetched(name: str, part: Path, place: Path) -> Iterator[Download]:
+    wanted = PUBLISHED[name]
+    before = _size(part)
     if before < wanted.num_bytes:
         for received in _received(name, part, before):
             yield Download(wanted.file, received, wanted.num_bytes)
@@ -148,7 +180,6 @@ def fetch_weights(name: str, *, workspace: Path | None = None) -> Iterator[Downl
     with writing(place):
         os.replace(part, place)
         sync_folder(place.parent)
-    yield Download(wanted.file, wanted.num_bytes, wanted.num_bytes, place.parent)
 
 
 def _received(name: str, part: Path, before: int) -> Iterator[int]:

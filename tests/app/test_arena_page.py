@@ -530,8 +530,9 @@ def test_wide_outcomes_are_drawn_on_a_log_scale_with_intervals_that_it_can_show(
     fig = arena_charts.outcomes(dots, lot=None, title="FID", palette=LIGHT, band=(0.0, 1000.0))
     assert fig.layout.xaxis.type == "log" and "log scale" in fig.layout.xaxis.title.text
     assert all(x > 0 for trace in fig.data for x in trace.x)
-    ends = [t.x[0] - t.error_x.arrayminus[0] for t in fig.data if t.error_x.arrayminus is not None]
-    assert min(ends) > 0
+    (dots_drawn,) = [trace for trace in fig.data if trace.error_x.arrayminus is not None]
+    ends = [x - below for x, below in zip(dots_drawn.x, dots_drawn.error_x.arrayminus, strict=True)]
+    assert len(ends) == 2 and min(ends) > 0
 
 
 # --- what can be taken away ---

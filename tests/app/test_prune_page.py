@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from app import jobs
 from app.pruning import driving, recovery, vote_table
 from app.pruning.stage_tree import Place, places
+from engine.compute import Compute
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.timing import Timing
 from engine.models.bundled import read_model_info
@@ -19,6 +20,8 @@ from engine.pruning import vote
 from engine.pruning.config import PruneConfig, usual_scoring
 from engine.runs.drive import Drive, read_drive, write_drive
 from engine.runs.listing import list_runs
+from engine.runs.run_compute import compute_of
+from engine.runs.stage_files import evaluation_protocol
 from engine.runs.store import Run, open_run
 from engine.runs.workspace import Workspace
 from engine.training.config import usual_recovery
@@ -84,6 +87,18 @@ def test_how_the_stages_are_measured_can_be_chosen(empty: Workspace, open_page: 
     chosen = Protocol(sampler="heun", num_steps=50, cfg_scale=1.0, seed=7, features="inception")
     assert params["protocol"] == asdict(chosen) and params["timing"] == asdict(Timing(batch_size=32))
     assert params["features_weights"] == "/somewhere/inception.pth"
+
+
+def test_the_numbers_that_a_run_works_in_can_be_chosen(empty: Workspace, open_page: Open) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    button(at, "Start pruning").click().run()
+    assert "compute" not in newest(empty)
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    at.selectbox(key="arithmetic").set_value("bf16, compiled").run()
+    button(at, "Start pruning").click().run()
+    params = newest(empty)
+    assert compute_of(params) == Compute(precision="bf16", compile=True)
+    assert evaluation_protocol(params).precision == "bf16" and params["timing"]["precision"] == "bf16"
 
 
 def test_how_long_it_takes_is_said_as_far_as_it_was_measured(empty: Workspace, open_page: Open) -> None:

@@ -403,6 +403,32 @@ def test_two_workers_learn_what_one_learns_up_to_rounding(two, alone):
     assert difference(states[-1], states[1]) > 1e-4
 
 
+def test_a_killed_training_worker_is_one_line_and_the_training_goes_on_from_a_checkpoint(two, alone):
+    import psutil
+
+    with alone():
+        wanted = double_trainer()
+        list(finetune(wanted))
+    broken = double_trainer()
+    steps = finetune(broken)
+    next(steps)
+    checkpoint = {name: value.clone() for name, value in broken.state_dict().items()}
+    # Ray names a process after what it runs
+    workers = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and "RayTrainWorker" in " ".join(process.cmdline())
+    ]
+    assert len(workers) == 2, [process.cmdline()[:1] for process in workers]
+    workers[1].kill()
+    with pytest.raises(ClusterError, match=r"a worker of the training was lost.*the last checkpoint is kept"):
+        list(steps)
+    resumed = double_trainer()
+    resumed.load_state_dict(checkpoint)
+    list(finetune(resumed))
+    assert difference(resumed.state_dict(), wanted.state_dict()) < 1e-11
+
+
 LOSING = """
 import os, signal, sys, time
 import psutil

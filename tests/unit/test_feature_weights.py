@@ -137,6 +137,32 @@ def test_a_connection_that_is_cut_leaves_no_file_and_the_next_time_goes_on(tmp_p
     assert _left(tmp_path) == [f"hub/features/{file}"]
 
 
+def test_of_two_who_ask_one_downloads_and_the_other_waits(tmp_path, server, publish, monkeypatch):
+    monkeypatch.setattr(weights, "_PIECE", 100_000)
+    monkeypatch.setattr(weights, "_WAIT_SECONDS", 0.0)
+    file = publish(CONTENT, url=server.url)
+    first, second = (fetch_weights("inception", workspace=tmp_path) for _ in range(2))
+    assert next(first).done == 100_000
+    assert all(0 <= next(second).done <= 100_000 for _ in range(3))
+    assert list(first)[-1].done == 300_000
+    (last,) = second
+    assert last.done == 300_000 and last.folder == tmp_path / "hub" / "features"
+    assert server.ranges == [None] and _left(tmp_path) == [f"hub/features/{file}"]
+
+
+def test_who_waits_goes_on_where_the_other_stopped(tmp_path, server, publish, monkeypatch):
+    monkeypatch.setattr(weights, "_PIECE", 100_000)
+    monkeypatch.setattr(weights, "_WAIT_SECONDS", 0.0)
+    publish(CONTENT, url=server.url)
+    first, second = (fetch_weights("inception", workspace=tmp_path) for _ in range(2))
+    assert [next(first).done for _ in range(2)] == [100_000, 200_000]
+    next(second)
+    first.close()  # cancelled
+    assert list(second)[-1].done == 300_000
+    assert len(server.ranges) == 2 and server.ranges[1] == "bytes=200000-"
+    assert weights_file("inception", workspace=tmp_path).read_bytes() == CONTENT
+
+
 def test_a_whole_part_whose_process_was_killed_is_taken_after_its_check(tmp_path, publish):
     file = publish(CONTENT)
     part = tmp_path / "hub" / "features" / f".{file}.part"
