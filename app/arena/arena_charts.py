@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from app.arena.arena_entries import GROUPS
+from app.remembered import remembered
 from app.style import Palette
 
 _WIDE = 6.0  # times the smallest value, from where on a log scale shows more
@@ -31,6 +32,7 @@ class Dot:
     strong: bool = False  # outcomes: better than all others; scatter: chosen by the criterion itself
 
 
+@remembered
 def outcomes(
     dots: Sequence[Dot], *, lot: Dot | None, title: str, palette: Palette, band: tuple[float, float] | None = None,
     close: float | None = None,
@@ -81,6 +83,7 @@ def outcomes(
     return fig
 
 
+@remembered
 def importance_against_outcome(
     dots: Sequence[Dot], *, across: str, up: str, palette: Palette, size: tuple[int, int] = _NOMINAL_SIZE
 ) -> go.Figure:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import plotly.graph_objects as go
 import streamlit as st
 
 from app import charts, glossary, jobs, measuring, pictures
@@ -168,7 +169,7 @@ def _still_room() -> Still:
     if result is None:
         return []
     return [
-        charts.importance_bars(result, rows=result["blocks"], palette=palette()).update_layout(
+        go.Figure(charts.importance_bars(result, rows=result["blocks"], palette=palette())).update_layout(
             title="How much does each block matter?", margin_t=60
         ),
         f"<p class='note'>{_protocol(result)} Lines are 90 % intervals.</p>",
