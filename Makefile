@@ -21,7 +21,7 @@ app: $(VENV)/installed
 		$(if $(LECTURE),--lecture) $(if $(ALLOW),--allow "$(ALLOW)")
 
 test: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 demo: $(VENV)/installed
 	$(RUN) -m engine demo $(ARGS)

@@ -51,8 +51,6 @@ def _signature(run: Run) -> tuple:
 @one_line_errors
 def _watch(run_id: str, seen: tuple) -> None:
     run = jobs.open_run(jobs.workspace(), run_id)
-    if _signature(run) != seen:
-        st.rerun()
     status = run.status()
     if status.state in _MOVING_STATES:
         _moving(run, status)
@@ -63,6 +61,8 @@ def _watch(run_id: str, seen: tuple) -> None:
         _done(run)
     else:
         _stopped(run, status)
+    if _signature(run) != seen:  # last: a click that came with this very look was heard by its button
+        st.rerun()
 
 
 def _moving(run: Run, status: RunStatus) -> None:

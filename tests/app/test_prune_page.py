@@ -563,3 +563,25 @@ def test_a_run_deleted_while_it_rests_is_one_line(resting: Run, open_page: Open)
 def test_a_paused_run_is_not_called_stopped_when_no_engine_lives(resting: Run, open_page: Open) -> None:
     resting.write_status(replace(resting.status(), heartbeat=time.time() - 3600))
     assert "The engine stopped" not in words(open_page("prune", run=resting.id))
+
+
+def test_a_click_that_comes_with_a_change_of_the_run_is_heard(empty: Workspace, open_page: Open) -> None:
+    """The run began between two looks: the look that carries the click finds another state than the page had."""
+    run = add_prune(empty)
+    run.update(state="queued")
+    open_page("prune", run=run.id)  # the app's own setup
+
+    def page(run_id: str) -> None:
+        import streamlit as st
+
+        from app.pruning import prune_watch
+
+        begun = st.session_state.pop("begun", False)
+        prune_watch._watch(run_id, ("queued",) if begun else prune_watch._signature(prune_watch.jobs.open_run(
+            prune_watch.jobs.workspace(), run_id)))  # fmt: skip
+
+    at = AppTest.from_function(page, args=(run.id,)).run()
+    run.update(state="running")
+    at.session_state["begun"] = True
+    button(at, "Cancel").click().run()
+    assert not at.exception and run.cancel_requested
