@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.evaluation.protocol import Protocol
 
 _MOST_STAGES, _MOST_EVENTS, _MOST_PICTURES, _MOST_BLOCKS = 64, 1000, 64, 1000
-_DEEPEST, _MOST_VALUES, _LONGEST = 12, 200_000, 4000
+_DEEPEST, _MOST_VALUES, _LONGEST, _LARGEST = 12, 200_000, 4000, 10**300
 _TALLEST, _MOST_TILES = 1024, 64  # pixels of a strip's height; square pictures side by side in it
 _NUMBER = (int, float)
 
@@ -49,7 +49,9 @@ def _walk(value: Any, *, depth: int, left: list[int]) -> None:
             _walk(part, depth=depth + 1, left=left)
     elif isinstance(value, str):
         _word(value)
-    elif isinstance(value, _NUMBER) and not math.isfinite(value):
+    elif isinstance(value, int) and abs(value) > _LARGEST:  # no float holds it, and a page writes floats
+        raise ValueError("a number in it is too large")
+    elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError("a number isn't finite")
 
 
@@ -149,11 +151,15 @@ def _metrics(metrics: Any) -> None:
         except (TypeError, EngineError) as error:
             raise ValueError(f"the protocol of a stage can't be read: {error}") from error
     for name in ("efficiency", "efficiency_of_intact"):
-        latency = _dict(_dict((metrics or {}).get(name), name).get("latency_ms"), name)
-        for end in latency.values():
-            _is(end, _NUMBER, name)
-            if end <= 0:
-                raise ValueError(f"a latency is {end}")
+        measured = _dict((metrics or {}).get(name), name)
+        for part in ("latency_ms", "speedup"):
+            for end in _dict(measured.get(part), part).values():
+                _is(end, _NUMBER, part)
+                if end <= 0:
+                    raise ValueError(f"a {part} is {end}")
+        if speedup := _dict(measured.get("speedup"), "speedup"):
+            for end in ("value", "low", "high"):
+                _is(speedup[end], _NUMBER, "speedup")
 
 
 # --- what happened on the way ---

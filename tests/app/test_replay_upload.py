@@ -63,6 +63,7 @@ HOSTILE = {
     "too large": (b" " * 1_000_001, "at most 1,000,000"),
     "very deep": (b"[" * 300_000 + b"]" * 300_000, "my_run.json"),
     "a number that is none": (with_change(seconds=float("nan")), "a number is NaN"),
+    "a number that no float holds": (with_change(seconds=10**400), "too large"),
     "a part is missing": (encode({k: v for k, v in SHIPPED.items() if k != "train"}), "'train' is missing"),
     "of the future": (with_change(schema=99), "its schema is '99'"),
     "markup": (with_change(title="<img src=x onerror=alert(1)>"), "markup"),
@@ -72,7 +73,7 @@ HOSTILE = {
     "no picture": (with_change(pictures=[{"stage": 1, "step": 1, "png": "????"}]), "isn't base64"),
     "nothing was trained": (with_change(train=[]), "'train' has 0 entries"),
     "one stage": (with_change(stages=SHIPPED["stages"][:1]), "'stages' has 1 entries"),
-    "too many stages": (with_change(stages=SHIPPED["stages"] * 20, pictures=[], train=[]), "'stages' has"),
+    "too many stages": (with_change(stages=SHIPPED["stages"] * 25, pictures=[], train=[]), "'stages' has"),
 }  # fmt: skip
 
 
