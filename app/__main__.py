@@ -26,7 +26,7 @@ from engine.runs.workspace import Workspace, open_workspace  # noqa: E402
 
 STARTUP_SECONDS = 120  # a cold disk may need most of it; a warm one needs two
 STOP_SECONDS = 4
-PAGE_NICENESS = 5  # pages wait a little for the run beside them, not the run for them: docs/reliability.md
+PAGE_NICENESS = 10  # pages wait a little for the run beside them, not the run for them: docs/reliability.md
 SETTLED_SECONDS = 10  # a worker that lived this long had started properly
 MAX_RESTART_DELAY = 30.0
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36

@@ -121,7 +121,7 @@ def test_the_page_gives_way_to_the_worker_and_starts_none_of_its_own(started, po
                 pids.append(pid)
     (page,), (worker,) = by_word.values()
     niceness = {pid: os.getpriority(os.PRIO_PROCESS, pid) for pid in (page, worker)}
-    assert niceness[page] == min(19, niceness[worker] + 5)
+    assert niceness[page] == min(19, niceness[worker] + 10)
     assert Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1] == str(started.pid)
 
 
