@@ -9,14 +9,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
+
+_playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install -r requirements-dev.txt")
 
 ROOT = Path(__file__).parents[2]
 SHOTS = "ENTPRUNER_WALKS"  # folder for the pictures; else they are in pytest's temporary one
 PATIENCE = 400  # seconds for one thing to appear: machines that run tests are busy, and these aren't timing tests
+_TRIES = 8
+_IS = "([label, value]) => document.querySelector(`input[aria-label='${label}']`)?.value == value"
 _SETTLED = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
 
 
@@ -108,28 +114,39 @@ def choose(tab, words: str) -> None:
 
 
 def slide_to(tab, label: str, value: int) -> None:
-    """By the arrow keys, as a keyboard does it."""
+    """By the arrow keys, as a keyboard does it; again where the page was drawn anew under them."""
     slider = tab.locator(f"input[type=range][aria-label='{label}']")
-    slider.focus()
-    now = int(slider.input_value())
-    for _ in range(abs(value - now)):
-        tab.keyboard.press("ArrowRight" if value > now else "ArrowLeft")
-    _has(tab, label, value)
+
+    def press() -> None:
+        slider.focus()
+        now = int(slider.input_value())
+        for _ in range(abs(value - now)):
+            tab.keyboard.press("ArrowRight" if value > now else "ArrowLeft")
+
+    _until_it_is(tab, label, value, press)
 
 
 def set_number(tab, label: str, value: int) -> None:
     box = tab.get_by_role("spinbutton", name=label, exact=True)
-    box.fill(str(value))
-    box.press("Enter")
-    _has(tab, label, value)
+
+    def write() -> None:
+        box.fill(str(value))
+        box.press("Enter")
+
+    _until_it_is(tab, label, value, write)
 
 
-def _has(tab, label: str, value: int) -> None:
-    """Until the page was drawn with this number."""
-    tab.wait_for_function(
-        "([label, value]) => document.querySelector(`input[aria-label='${label}']`)?.value == value", arg=[label, value]
-    )
-    settled(tab)
+def _until_it_is(tab, label: str, value: int, act: Callable[[], None]) -> None:
+    """Acts until the page was drawn with this number, and still has it then."""
+    for _ in range(_TRIES):
+        settled(tab)
+        act()
+        with suppress(_playwright.TimeoutError):
+            tab.wait_for_function(_IS, arg=[label, value], timeout=1000 * PATIENCE / _TRIES)
+        settled(tab)
+        if tab.evaluate(_IS, [label, value]):
+            return
+    raise AssertionError(f"{label!r} doesn't become {value}")
 
 
 def download(tab, button, to: Path) -> Path:
