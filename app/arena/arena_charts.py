@@ -128,7 +128,7 @@ def _points(
     return go.Scatter(
         x=x, y=y, mode="markers", showlegend=False, **interval,
         marker=dict(size=[7 if is_small else 10 for is_small in small], symbol=[group.symbol for group in groups],
-                    color=colours, line=dict(width=2, color=colours)),
+                    color=colours, line=dict(width=2, color=colours), opacity=1),  # else 0.7, where sizes differ
         customdata=[
             [" = ".join(dot.names), "one seed: no interval" if dot.low is None else f"{dot.low:.3g} … {dot.high:.3g}",
              f"{dot.value:.3g}", dot.about] for dot in dots
