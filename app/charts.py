@@ -107,17 +107,7 @@ def heatmap(
         "(%{customdata[3]:+.4f} … %{customdata[4]:+.4f})" + (f"<br>{hint}" if hint else "") + "<extra></extra>",
         showlegend=False,
     )
-    for r, block in enumerate(rows):
-        if block in chosen:
-            fig.add_shape(
-                type="rect", x0=-0.5, x1=len(columns) - 0.5, y0=r - 0.47, y1=r + 0.47,
-                line=dict(color=palette.dropped, width=2.5),
-            )  # fmt: skip
-            if column is not None and column < len(columns):
-                fig.add_shape(
-                    type="rect", x0=column - 0.48, x1=column + 0.48, y0=r - 0.45, y1=r + 0.45,
-                    line=dict(color=palette.text, width=2.5),
-                )  # fmt: skip
+    _frame(fig, [r for r, block in enumerate(rows) if block in chosen], len(columns), column, palette)
     every = -(-len(columns) // _MOST_LABELS)
     fig.update_xaxes(
         title=column_title, tickmode="array", tickvals=list(range(len(columns)))[::every], ticktext=columns[::every],
@@ -125,6 +115,20 @@ def heatmap(
     )  # fmt: skip
     _block_axis(fig, [labels[row] for row in rows], title="block")
     return _finish(fig, [labels[row] for row in rows])
+
+
+def _frame(fig: go.Figure, chosen: list[int], num_columns: int, column: int | None, palette: Palette) -> None:
+    """Frames around the chosen rows of a heatmap, by their place, and around their cells in the chosen column."""
+    for r in chosen:
+        fig.add_shape(
+            type="rect", x0=-0.5, x1=num_columns - 0.5, y0=r - 0.47, y1=r + 0.47,
+            line=dict(color=palette.dropped, width=2.5),
+        )  # fmt: skip
+        if column is not None and column < num_columns:
+            fig.add_shape(
+                type="rect", x0=column - 0.48, x1=column + 0.48, y0=r - 0.45, y1=r + 0.45,
+                line=dict(color=palette.text, width=2.5),
+            )  # fmt: skip
 
 
 @remembered

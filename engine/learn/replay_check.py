@@ -152,14 +152,12 @@ def _metrics(metrics: Any) -> None:
             raise ValueError(f"the protocol of a stage can't be read: {error}") from error
     for name in ("efficiency", "efficiency_of_intact"):
         measured = _dict((metrics or {}).get(name), name)
-        for part in ("latency_ms", "speedup"):
-            for end in _dict(measured.get(part), part).values():
-                _is(end, _NUMBER, part)
-                if end <= 0:
-                    raise ValueError(f"a {part} is {end}")
-        if speedup := _dict(measured.get("speedup"), "speedup"):
-            for end in ("value", "low", "high"):
-                _is(speedup[end], _NUMBER, "speedup")
+        for part, middle in (("latency_ms", "median"), ("speedup", "value")):
+            if interval := _dict(measured.get(part), part):
+                for end in (middle, "low", "high"):
+                    _is(interval[end], _NUMBER, part)
+                    if interval[end] <= 0:
+                        raise ValueError(f"a {part} is {interval[end]}")
 
 
 # --- what happened on the way ---

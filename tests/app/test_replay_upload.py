@@ -66,6 +66,10 @@ HOSTILE = {
     "a number that no float holds": (with_change(seconds=10**400), "too large"),
     "a part is missing": (encode({k: v for k, v in SHIPPED.items() if k != "train"}), "'train' is missing"),
     "of the future": (with_change(schema=99), "its schema is '99'"),
+    "a latency without its median": (with_change(stages=[
+        {**stage, "metrics": {**stage["metrics"], "efficiency": {"latency_ms": {"low": 1.0, "high": 2.0}}}}
+        for stage in SHIPPED["stages"]
+    ]), "'median' is missing"),
     "markup": (with_change(title="<img src=x onerror=alert(1)>"), "markup"),
     "markup in a name": (with_change(bands={"<script>": {"mean": 1, "low": 1, "high": 1}}), "markup"),
     "a picture that unpacks to gigabytes": (with_change(pictures=[picture(60_000, 60_000)]), "60,000"),
