@@ -270,7 +270,9 @@ def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] |
     fig.update_xaxes(title="training step" if adapted else "recovery step", showgrid=False, fixedrange=True)
     fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)
     only_adapted = adapted and len(by_stage) == 1
-    return _curve(fig, "Is it learning the data?" if only_adapted else "Is the model learning again?", height=300)
+    _curve(fig, "Is it learning the data?" if only_adapted else "Is the model learning again?", height=300)
+    more = LABEL_LINE * max(rows)  # room for the rows of names, below the title
+    return fig.update_layout(height=fig.layout.height + more, margin_t=fig.layout.margin.t + more)
 
 
 def _band(fig: go.Figure, band: dict | None, start: float, end: float, palette: Palette) -> None:

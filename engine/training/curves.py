@@ -6,7 +6,7 @@ import numpy as np
 
 #: of the width of a picture on a phone, what the name of a stage takes, and that of stage 0, "intact model adapts"
 _LABEL_SHARE, _ADAPTING_SHARE = 0.13, 0.3
-LABEL_LINE = 15  # px from one row of names to the next
+LABEL_LINE = 20  # px from one row of names to the next; enough for a presenter's large type
 
 
 def running_mean(values: Sequence[float]) -> list[float]:
