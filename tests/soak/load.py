@@ -3,6 +3,8 @@
 ``python -m tests.soak.load --sessions 40 --minutes 5`` starts the studio as ``python -m app`` does, on a workspace of
 its own, and prints how long pages take, how much the run is slowed, and what memory the page's process takes. Minutes
 with visitors and half minutes without alternate, so that a machine that grows busier isn't taken for them.
+
+``--no-training`` is for the page's memory over hours: visitors come and go, and nothing is trained beside them.
 """
 
 import argparse
@@ -43,6 +45,7 @@ class Visits:
     """What the visitors saw, and what it cost."""
 
     pages: dict[str, list[Page]] = field(default_factory=dict)  # by name
+    sessions: int = 0
     ticks: list[float] = field(default_factory=list)  # seconds of the polls that open pages make
     errors: list[str] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)  # (seconds, MiB) of the page's process
@@ -83,6 +86,7 @@ async def look_around(
     chance = random.Random(number)
     await asyncio.sleep(chance.uniform(0, pause))
     async with open_visitor(port) as visitor:
+        visits.sessions += 1
         while time.monotonic() < until:
             name, query = chance.choice(where)
             await _see(visitor, name, query, visits)
@@ -226,10 +230,11 @@ def page_process(starter: int) -> int:
 # What is said
 
 
-def report(visits: Visits, pace: Pace, *, sessions: int, pause: float) -> str:
+def report(visits: Visits, pace: Pace | None, *, at_once: int, pause: float) -> str:
     seconds = np.array(visits.seconds())
     lines = [
-        f"{sessions} sessions, {pause:g} s at each page; {len(seconds)} pages, {len(visits.ticks)} polls",
+        f"{at_once} sessions at once, {visits.sessions} in all, {pause:g} s at each page; {len(seconds)} pages, "
+        f"{len(visits.ticks)} polls",
         f"page response: median {np.median(seconds):.2f} s, p95 {np.quantile(seconds, 0.95):.2f} s, "
         f"slowest {seconds.max():.2f} s",
     ]
@@ -238,12 +243,16 @@ def report(visits: Visits, pace: Pace, *, sessions: int, pause: float) -> str:
         size = np.mean([page.num_bytes for page in pages]) / 1024
         p95 = np.quantile(of, 0.95)
         lines.append(f"  {name:12} {len(of):5} times, median {np.median(of):.2f} s, p95 {p95:.2f} s, {size:.0f} KiB")
-    lost = [100 * share for share in pace.slowdowns()]
+    lines.append(f"poll response: p95 {np.quantile(visits.ticks, 0.95):.2f} s" if visits.ticks else "no polls")
+    if pace is not None:
+        lost = [100 * share for share in pace.slowdowns()]
+        lines += [
+            f"the run, steps/s: alone {_rates(pace.alone)}; with visitors {_rates(pace.together)}",
+            f"  {np.median(lost):.0f} % slower with them: median of the rounds, {min(lost):.0f} to {max(lost):.0f} %",
+        ]
     lines += [
-        f"poll response: p95 {np.quantile(visits.ticks, 0.95):.2f} s" if visits.ticks else "no polls",
-        f"the run, steps/s: alone {_rates(pace.alone)}; with visitors {_rates(pace.together)}",
-        f"  {np.median(lost):.0f} % slower with them: median of the rounds, from {min(lost):.0f} to {max(lost):.0f} %",
         f"the page's process: {np.mean(visits.page_cpu):.2f} cores, {_memory_line(visits.memory)}",
+        *_memory_by_time(visits.memory),
         f"load average of the machine {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores",
         f"errors: {len(visits.errors)}" + "".join(f"\n  {line}" for line in sorted(set(visits.errors))[:10]),
     ]
@@ -261,24 +270,51 @@ def _memory_line(memory: list[tuple[float, float]]) -> str:
     return f"{memory[0][1]:.0f} MiB at first, {first[1]:.0f} MiB after {first[0]:.0f} s, {last[1]:.0f} MiB at the end"
 
 
+def _memory_by_time(memory: list[tuple[float, float]], num_parts: int = 6) -> list[str]:
+    """Least, median and most of each sixth of the time: a leak lifts all three, comings and goings only the last."""
+    parts = np.array_split(np.array(memory), num_parts) if len(memory) >= num_parts else []
+    return [
+        f"  {part[0, 0] / 60:5.1f} to {part[-1, 0] / 60:5.1f} min: {part[:, 1].min():.0f} … "
+        f"{np.median(part[:, 1]):.0f} … {part[:, 1].max():.0f} MiB"
+        for part in parts
+    ]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.load", description=__doc__.partition("\n")[0])
     parser.add_argument("--sessions", type=int, default=40)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--pause", type=float, default=20.0, help="seconds that a person looks at a page, on average")
+    parser.add_argument("--no-training", action="store_true", help="nothing runs beside: for hours, for the memory")
     parser.add_argument("--workspace", type=Path, help="one furnished by an earlier trial (default: a new one)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         workspace = open_workspace(args.workspace or Path(temporary) / "workspace")
         with studio(workspace.root) as (port, pid):
             furnish(workspace)
-            run = long_run(workspace)
-            try:
-                visits, pace = _measure(workspace, run, port, pid, args)
-            finally:
-                queue.cancel_run(workspace, run.id)
-    print(report(visits, pace, sessions=args.sessions, pause=args.pause))
+            measure = _without_run if args.no_training else _beside_run
+            visits, pace = measure(workspace, port, pid, args)
+    print(report(visits, pace, at_once=args.sessions, pause=args.pause))
     return 1 if visits.errors else 0
+
+
+def _without_run(workspace: Workspace, port: int, pid: int, args: argparse.Namespace) -> tuple[Visits, None]:
+    """Each round is four minutes, then everybody leaves and others come."""
+    visits = Visits()
+    rounds = max(1, round(args.minutes / 4))
+    for _ in range(rounds):
+        seconds = 60 * args.minutes / rounds
+        asyncio.run(crowd(port, pid, workspace, visits, sessions=args.sessions, seconds=seconds, pause=args.pause))
+        print(f"{visits.memory[-1][0] / 60:.0f} min, {visits.memory[-1][1]:.0f} MiB", flush=True)
+    return visits, None
+
+
+def _beside_run(workspace: Workspace, port: int, pid: int, args: argparse.Namespace) -> tuple[Visits, Pace]:
+    run = long_run(workspace)
+    try:
+        return _measure(workspace, run, port, pid, args)
+    finally:
+        queue.cancel_run(workspace, run.id)
 
 
 def _measure(workspace: Workspace, run: Run, port: int, pid: int, args: argparse.Namespace) -> tuple[Visits, Pace]:
