@@ -26,6 +26,7 @@ from engine.pruning.surgery import recovered, with_classes_of
 from engine.steps import result_of
 from engine.training.config import check_batch
 from engine.training.finetune import finetune
+from engine.training.seeds import derived_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,9 @@ def _adapted(model: Model, data: Data, config: ArenaConfig, examples: Examples) 
     start = with_classes_of(model, data, seed=config.finetune.seed)
     if not config.adapt_steps:
         return start
-    copy, trainer = adaptation(start, examples, config.finetune, num_steps=config.adapt_steps)
+    # batches of its own: those of the first round's bouts would be seen twice there, and in no other round
+    training = replace(config.finetune, seed=derived_seed(config.finetune.seed, 0))
+    copy, trainer = adaptation(start, examples, training, num_steps=config.adapt_steps)
     for step in finetune(trainer):
         message = f"the intact model learns {data.name}: step {step.step} of {config.adapt_steps}"
         yield _progress("adapting", message, Known(), done=step.step / config.adapt_steps)

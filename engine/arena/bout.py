@@ -119,14 +119,15 @@ def _at_once(
 def _in_stages(
     start: Model, data: Data, config: ArenaConfig, strategy: str, seed: int, cache: Path | None
 ) -> Iterator[Step]:
-    """The studio's stage loop; its steps are as many as everybody's in all, shared out between the stages."""
+    """The studio's stage loop; its steps are as many as everybody's in all (less what the number of stages doesn't
+    divide), shared out between the stages."""
     entrant = ENTRANTS[strategy]
     num_stages = min(entrant.prune["num_stages"], config.num_dropped)
     prune = PruneConfig(
         target_depth=start.config.depth - config.num_dropped, **{**entrant.prune, "num_stages": num_stages}
     )
     total = config.finetune.num_steps
-    recovery = replace(config.finetune, num_steps=total // num_stages, seed=config.finetune.seed + seed * num_stages)
+    recovery = replace(config.finetune, num_steps=total // num_stages, seed=config.finetune.seed + seed)
     scoring = entrant.scoring(
         config.num_dropped, samples=min(config.samples, len(data)), timesteps=config.timesteps, seed=seed
     )

@@ -32,6 +32,7 @@ from engine.pruning.vote import is_finite
 from engine.steps import told_as
 from engine.training.config import FinetuneConfig, check_batch
 from engine.training.finetune import Trainer, TrainStep, finetune
+from engine.training.seeds import derived_seed
 
 _INTACT_LOSSES = 12  # batches that the intact model's loss is shown for
 
@@ -187,7 +188,7 @@ def _recovery_of(
     """One learning rate schedule goes over all stages: its end is for the final depth. Starting it again in each stage
     would undo what the one before had settled. A stage that was added by hand gets a whole one of its own, and as many
     steps as an even share."""
-    own = replace(recovery, seed=recovery.seed + stage)
+    own = replace(recovery, seed=derived_seed(recovery.seed, stage))
     if config.drop or stage > planned:
         return own
     return replace(
