@@ -1,6 +1,8 @@
 """A guess at the least needed block: made once, counted among the room's, judged by the measured ranks."""
 
+import hashlib
 import secrets
+from itertools import cycle
 
 import streamlit as st
 
@@ -12,11 +14,33 @@ from app.style import palette
 from engine.learn import tally
 
 MODEL, DATA, DEPTH = "demo-sit-digits", "digits", 12
+_COOKIE = "_streamlit_xsrf"  # which the server gives every browser, against forged requests
 QUESTION = f"{MODEL} on {DATA}: which block is needed least?"
 
 
 def mine() -> int | None:
-    return st.session_state.get("learn_guess")
+    """What this person guessed, before the page was loaded anew, too."""
+    if "learn_guess" not in st.session_state:
+        st.session_state["learn_guess"] = tally.answer_of(jobs.workspace(), QUESTION, person=_person())
+    return st.session_state["learn_guess"]
+
+
+def _person() -> str:
+    """The same word as long as the browser keeps its cookies, so that whoever loads the page again counts once."""
+    token = _token_in(st.context.cookies.get(_COOKIE, ""))
+    if token:
+        return hashlib.sha256(b"guess " + token).hexdigest()[:16]
+    return st.session_state.setdefault("learn_person", secrets.token_hex(8))
+
+
+def _token_in(cookie: str) -> bytes:
+    """Of Tornado's form, version|mask|masked token|time: masked anew with every answer, the token stays. Empty where it
+    has another form."""
+    try:
+        _, mask, masked, _ = cookie.split("|")
+        return bytes(a ^ b for a, b in zip(bytes.fromhex(masked), cycle(bytes.fromhex(mask)), strict=False))
+    except ValueError:
+        return b""
 
 
 def pick() -> None:
@@ -33,8 +57,7 @@ def _guess() -> None:
     if block is None:
         return
     st.session_state["learn_guess"] = block
-    person = st.session_state.setdefault("learn_person", secrets.token_hex(8))
-    tally.guess(jobs.workspace(), QUESTION, person=person, answer=block)
+    tally.guess(jobs.workspace(), QUESTION, person=_person(), answer=block)
 
 
 def verdict(result: dict, block: int) -> str:

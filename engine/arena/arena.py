@@ -23,10 +23,10 @@ from engine.importance.criteria import compute_criteria
 from engine.models.model import Model
 from engine.pruning.progressive import adaptation
 from engine.pruning.surgery import recovered, with_classes_of
+from engine.seeds import derived_seed
 from engine.steps import result_of
 from engine.training.config import check_batch
 from engine.training.finetune import finetune
-from engine.training.seeds import derived_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ def _adapted(model: Model, data: Data, config: ArenaConfig, examples: Examples) 
     for step in finetune(trainer):
         message = f"the intact model learns {data.name}: step {step.step} of {config.adapt_steps}"
         yield _progress("adapting", message, Known(), done=step.step / config.adapt_steps)
-    return recovered(copy, trainer, change=f"adapted {trainer.config}")
+    return recovered(copy, trainer)
 
 
 def score_entrants(model: Model, data: Data, config: ArenaConfig, *, cache: Path | None = None) -> Scores:

@@ -113,7 +113,7 @@ def _at_once(
     )
     for step in finetune(trainer):
         yield Step(done=step.step, total=recovery.num_steps)
-    return recovered(pruned, trainer, change=f"recovered {recovery}"), (), _macs(trainer)
+    return recovered(pruned, trainer), (), _macs(trainer)
 
 
 def _in_stages(

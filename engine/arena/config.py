@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from engine.arena.entrants import ENTRANTS
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
+from engine.seeds import check_seed
 from engine.training.config import FinetuneConfig, usual_recovery
 
 
@@ -33,6 +34,7 @@ class ArenaConfig:
             raise InputError("an arena needs at least two entrants")
         if self.num_dropped < 1 or self.num_seeds < 1 or self.num_random < 0:
             raise InputError("num_dropped and num_seeds are at least 1, num_random at least 0")
+        check_seed(self.seed)
         if self.adapt_steps < 0:
             raise InputError(f"adapt_steps is {self.adapt_steps}; 0 trains nothing beforehand")
 

@@ -1,6 +1,7 @@
 """Commands that make runs and go on with them."""
 
 import argparse
+import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def arena_command(args: argparse.Namespace) -> None:
     workspace, params = workspace_of(args), arena_params(args)
     folder = Path(args.run).absolute() if args.run else None
     if folder and folder.exists():
-        run = run_named(args.run, args)
+        run = _begun(run_named(args.run, args), params)
     else:
         run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params, path=folder)
     execute(run, workspace, args.device)
@@ -113,10 +114,22 @@ def arena_command(args: argparse.Namespace) -> None:
     give(args, found, _arena_table(found["result"], config_from(Protocol, params["config"]["protocol"]), run))
 
 
+def _begun(run: Run, params: dict[str, Any]) -> Run:
+    """Raises InputError where this isn't what was begun there: its table would be told of other settings."""
+    if run.kind != "arena" or json.loads(json.dumps(params)) != run.params:
+        raise InputError(
+            f"{run.path} holds a run of kind {run.kind!r} that was begun with other settings; go on with it by "
+            f"python -m engine run {run.path}, or name a new folder"
+        )
+    return run
+
+
 def arena_params(args: argparse.Namespace) -> dict[str, Any]:
     """The params of the run that is asked for."""
     from engine.arena.config import ArenaConfig
     from engine.arena.entrants import ENTRANTS
+    from engine.runs.arena_job import arena_config
+    from engine.runs.run_compute import compute_of
 
     recovery = _recovery(args, info_of(args).num_parameters)
     config = ArenaConfig(
@@ -129,8 +142,7 @@ def arena_params(args: argparse.Namespace) -> dict[str, Any]:
         protocol=protocol_of(args),
     )
     params = with_settings({**model_params(args), "data": args.data, "config": asdict(config)}, args.set)
-    config_from(Protocol, params["config"]["protocol"])  # refused now, not once the run has begun
-    config_from(FinetuneConfig, params["config"]["finetune"])
+    arena_config(params["config"], compute=compute_of(params))  # refused now, not once the run has begun
     return params
 
 

@@ -143,10 +143,12 @@ def _train_loop(asked: dict[str, Any]) -> None:
     while trainer.step < trainer.config.num_steps:
         try:
             step: Any = trainer.train_step()
-        except EngineError as error:  # on every rank alike: the loss is the average
+        except EngineError as error:
             if first:
-                ray.get(mailbox.tell_step.remote(error))
-            return
+                mailbox.tell_step.remote(error)
+            if isinstance(error, OutOfMemory):
+                raise  # maybe here alone: the others wait for this one's part, and only Ray Train can end them
+            return  # on every rank alike: the loss is the average
         goes_on = torch.tensor([_goes_on(trainer, mailbox, step) if first else 0], device=trainer.labels.device)
         dist.broadcast(goes_on, src=0)
         if not goes_on.item():

@@ -33,4 +33,5 @@ def evaluate(
         device=str(model.device),
         cache=cache,
         num_bootstrap=num_bootstrap,
+        same_classes=model.has_classes_of(data),
     )

@@ -122,10 +122,12 @@ def evaluate_fidelity(
     device: str = "cpu",
     cache: Path | None = None,
     extracted: tuple[np.ndarray, np.ndarray | None] | None = None,
+    same_classes: bool = True,
 ) -> Fidelity:
     """Measures generated images against ``data``; ``cache`` is a folder for what is known of the data, and lies in the
     workspace where published weights are looked for. ``extracted``: what ``extract_all`` of these features gave for the
-    images, where that is known.
+    images, where that is known. ``same_classes``: whether ``labels`` are those of the data; where the images' classes
+    are other ones, none is held against a class of the data.
 
     Raises InputError for too few images, labels that the data hasn't or data without pictures, AssetError where a
     picture can't be read or the features' weights can't be had.
@@ -145,9 +147,16 @@ def evaluate_fidelity(
     precision, recall = precision_and_recall(
         generated, reference.features, reference.neighbours.radii(), halves(labels, num_bootstrap, rng)
     )
-    known = extractor.classes is not None and data.name in extractor.classes.class_names
+    known = same_classes and extractor.classes is not None and data.name in extractor.classes.class_names
     right = _right(logits, labels, extractor.classes.logits_of(data.name)) if known else None
     floor = noise_floor(reference, labels, seed=seed, cache=cache)
+    per_class, warnings = {}, weaknesses(images, data, extractor, generated.shape[1], floor.num_images, logits, score)
+    if same_classes:
+        per_class = fidelity_per_class(generated, labels, right, reference, data.class_names, rng, seed, num_bootstrap)
+    else:
+        warnings.append(
+            f"the images' classes aren't those of {data.name}: nothing is said of single classes, and no class accuracy"
+        )
     return Fidelity(
         features=features,
         weights=extractor.weights,
@@ -167,8 +176,8 @@ def evaluate_fidelity(
         recall=recall,
         class_accuracy=share_interval(float(right.mean()), len(right)) if right is not None else None,
         floor=floor,
-        per_class=fidelity_per_class(generated, labels, right, reference, data.class_names, rng, seed, num_bootstrap),
-        warnings=tuple(weaknesses(images, data, extractor, generated.shape[1], floor.num_images, logits, score)),
+        per_class=per_class,
+        warnings=tuple(warnings),
     )
 
 

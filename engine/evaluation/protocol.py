@@ -34,8 +34,8 @@ class Protocol:
             raise InputError(f"{self.num_steps} sampling steps: choose 1 … 1000")
         if not 0 <= self.cfg_scale <= 30:
             raise InputError(f"cfg_scale {self.cfg_scale} is out of range 0 … 30; 1 is without guidance")
-        if not -(2**63) <= self.seed < 2**63 - self.num_images:  # every image has its own, counted from here
-            raise InputError(f"seed {self.seed} is out of range; take a number of at most 18 digits")
+        if not 0 <= self.seed < 2**63 - self.num_images:  # every image has its own, counted from here
+            raise InputError(f"seed {self.seed} is out of range; take a whole number from 0, of at most 18 digits")
         if self.guided_channels is not None and self.guided_channels < 1:
             raise InputError(f"guided_channels {self.guided_channels}: at least 1, or none for all of them")
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from engine.errors import InputError
+from engine.seeds import check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +219,7 @@ def _validate(config: CedConfig | CriteriaConfig) -> None:
         condition=(config.condition, CONDITIONS),
         granularity=(config.granularity, GRANULARITIES),
     )
+    check_seed(config.seed)
     if config.samples < 8:
         raise InputError(f"{config.samples} samples are too few for an entropy; take at least 8 (256 is usual)")
     if not 1 <= config.timesteps <= 1000:

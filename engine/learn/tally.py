@@ -1,7 +1,7 @@
 """What the people in a room guessed: one anonymous guess a person and question, in a small table of the workspace.
 
 Many sessions write at once; each call opens and closes its own connection. Nothing in it names a person: who guesses
-is a random word of the session. Free of torch.
+is a random word of the browser's. Free of torch.
 """
 
 import sqlite3
@@ -53,6 +53,17 @@ def tally(workspace: Workspace, question: str) -> dict[int, int]:
         )
 
     return _attempt(workspace, count)
+
+
+def answer_of(workspace: Workspace, question: str, *, person: str) -> int | None:
+    """What this person answered last; None where they didn't."""
+
+    def find(table: sqlite3.Connection) -> int | None:
+        query = "SELECT answer FROM guesses WHERE question = ? AND person = ?"
+        found = table.execute(query, (question, person)).fetchone()
+        return found[0] if found else None
+
+    return _attempt(workspace, find) if _file(workspace).exists() else None
 
 
 def reset(workspace: Workspace, question: str) -> None:

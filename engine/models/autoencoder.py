@@ -20,7 +20,7 @@ from torch import Tensor
 from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, EngineError, InputError
 from engine.models import hub
-from engine.models.file_hash import hash_file, hash_words
+from engine.models.content_hash import hash_file, hash_words
 from engine.models.tensor_files import read_tensors
 
 BUNDLED = "autoencoder"

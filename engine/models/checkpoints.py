@@ -16,8 +16,8 @@ from engine.errors import AssetError, InputError
 from engine.models.arithmetic import check_device, plain_fp32
 from engine.models.autoencoder import BUNDLED, Autoencoder, PixelSpace, open_autoencoder
 from engine.models.bundled import ModelInfo, read_model_info
+from engine.models.content_hash import hash_file, hash_words
 from engine.models.dit import DiT, position_embedding
-from engine.models.file_hash import hash_file, hash_words
 from engine.models.model import Model
 from engine.models.opened import Opened, open_files
 from engine.models.process_probe import propose_process

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from engine.evaluation.protocol import Protocol
 from engine.models.export_diffusers import has_own_positions
 from engine.models.model import Model
 from engine.models.model_card import card_sections, front_matter, plain
@@ -12,7 +13,13 @@ _MANIFEST = "entpruner.json names the classes, the process and, where it was mea
 
 
 def readme_of(model: Model, manifest: Mapping[str, Any]) -> str:
-    write = {"official": _official, "safetensors": _safetensors, "diffusers": _diffusers}[manifest["layout"]]
+    measured = Protocol(**manifest["protocol"]) if manifest["protocol"] else None
+    write = {
+        "official": lambda: _official(model),
+        "safetensors": _safetensors,
+        "diffusers": lambda: _diffusers(model, measured),
+    }[manifest["layout"]]
+    notes = [note.replace("README.md has the lines that", "the lines above") for note in manifest["notes"]]
     name, _ = _CLASSES[model.process.name]
     intact = model.kept_blocks == tuple(range(model.config.depth))
     kept = "all its blocks" if intact else f"blocks {', '.join(map(str, model.kept_blocks))} of the unpruned model"
@@ -26,8 +33,8 @@ def readme_of(model: Model, manifest: Mapping[str, Any]) -> str:
         "",
         "## How to open it",
         "",
-        *write(model),
-        *(["", "Worth knowing:", *(f"- {note}" for note in manifest["notes"])] if manifest["notes"] else []),
+        *write(),
+        *(["", "Worth knowing:", *(f"- {note}" for note in notes)] if notes else []),
         *card_sections(manifest),
     ]
     return "\n".join(lines) + "\n"
@@ -63,7 +70,7 @@ model.load_state_dict(torch.load("model.pt", weights_only=True), strict=True)
     ]
 
 
-def _safetensors(model: Model) -> list[str]:
+def _safetensors() -> list[str]:
     return [
         "weights.safetensors has the tensor names of the official repositories, config.json the constructor arguments.",
         "",
@@ -75,8 +82,20 @@ model = load_model(".")
     ]
 
 
-def _diffusers(model: Model) -> list[str]:
-    return _pipeline(model) if model.process.name == "diffusion" else _flow(model)
+def _diffusers(model: Model, measured: Protocol | None) -> list[str]:
+    """Lines that draw as the model was measured, as far as diffusers can, and a sentence on where it can't."""
+    usual = Protocol(num_steps=25, cfg_scale=4.0 if model.config.null_class is not None else 1.0)
+    lines = (_pipeline if model.process.name == "diffusion" else _flow)(model, measured or usual)
+    if measured is None:
+        return lines
+    sampler, guided = ("ddim", None) if model.process.name == "diffusion" else ("euler", measured.guided_channels)
+    other = []
+    if measured.sampler != sampler:
+        other.append(f"these lines draw by {sampler}")
+    if measured.cfg_scale != 1 and measured.guided_channels != guided:
+        other.append("the pipeline guides all channels")
+    same = f", but {' and '.join(other)}: expect other pictures" if other else ", as these lines draw"
+    return [*lines, "", f"It was measured with {measured.label()}{same}."]
 
 
 _FREQUENCIES = """
@@ -103,8 +122,7 @@ def _imports(model: Model) -> str:
     return "from safetensors.torch import load_file\n" if has_own_positions(model) else ""
 
 
-def _pipeline(model: Model) -> list[str]:
-    guidance = 4.0 if model.config.null_class is not None else 1.0
+def _pipeline(model: Model, drawn: Protocol) -> list[str]:
     shift = model.autoencoder.config.get("shift_factor")
     return [
         "In this folder:",
@@ -115,16 +133,17 @@ from diffusers import DiTPipeline
 pipe = DiTPipeline.from_pretrained(".")
 transformer = pipe.transformer
 {_set_right(model)}{_SHIFT if shift else ""}
-images = pipe(class_labels=[0], guidance_scale={guidance}, num_inference_steps=25).images
+images = pipe(class_labels=[0], guidance_scale={drawn.cfg_scale}, num_inference_steps={drawn.num_steps}).images
 images[0].save("sample.png")
 """),
     ]
 
 
-def _flow(model: Model) -> list[str]:
+def _flow(model: Model, drawn: Protocol) -> list[str]:
     """There is no pipeline for SiT in diffusers, so the steps are spelled out: Euler, from noise at time 0 to data."""
     config = model.config
-    null, scale = (config.null_class, 4.0) if config.null_class is not None else (0, 1.0)
+    null = 0 if config.null_class is None else config.null_class
+    guided = config.in_channels if drawn.guided_channels is None else drawn.guided_channels
     return [
         "diffusers has the network, the autoencoder and the steps of a SiT, but no pipeline; in this folder:",
         "",
@@ -133,7 +152,8 @@ import torch
 from diffusers import {type(model.autoencoder.module).__name__}, DiTTransformer2DModel, FlowMatchEulerDiscreteScheduler
 from diffusers.image_processor import VaeImageProcessor
 {_imports(model)}
-labels, null_class, guidance, num_steps, seed = [0], {null}, {scale}, 25, 0
+labels, null_class, guidance, num_steps, seed = [0], {null}, {drawn.cfg_scale}, {drawn.num_steps}, 0
+guided = {guided}  # channels that guidance acts on
 transformer = DiTTransformer2DModel.from_pretrained("transformer")
 vae = {type(model.autoencoder.module).__name__}.from_pretrained("vae")
 scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained("scheduler")
@@ -147,7 +167,8 @@ with torch.inference_mode():
         t = (1 - timestep / 1000).expand(len(y))  # 0 is noise, 1 is data
         velocity = transformer(torch.cat([x, x]), timestep=t, class_labels=y).sample[:, :C]
         with_class, without = velocity.chunk(2)
-        velocity = without + guidance * (with_class - without)
+        velocity = with_class.clone()
+        velocity[:, :guided] = (without + guidance * (with_class - without))[:, :guided]
         x = scheduler.step(-velocity, timestep, x).prev_sample  # the scheduler counts time the other way
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     pixels = vae.decode(x / vae.config.scaling_factor + shift).sample

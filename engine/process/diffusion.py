@@ -116,12 +116,13 @@ class Diffusion:
         C = noise.shape[1]
         scheduler = _scheduler(sampler, num_steps, "learned_range" if self.learn_sigma else "fixed_large")
         x = noise * scheduler.init_noise_sigma
-        for t in scheduler.timesteps.tolist():
+        timesteps = _trailing(num_steps) if sampler == "ddim" else scheduler.timesteps
+        for t, own in zip(timesteps.tolist(), scheduler.timesteps.tolist(), strict=True):
             output = network(x, torch.full((len(x),), t, device=x.device), y)
             if sampler == "ddpm":
-                x = scheduler.step(output, t, x, generator=generators).prev_sample
+                x = scheduler.step(output, own, x, generator=generators).prev_sample
             else:
-                x = scheduler.step(output[:, :C], t, x).prev_sample
+                x = scheduler.step(output[:, :C], own, x).prev_sample
             yield t, x
 
 
@@ -132,12 +133,24 @@ def _scheduler(
         scheduler = DDPMScheduler(
             **_SCHEDULE, clip_sample=False, timestep_spacing="linspace", variance_type=variance_type
         )
-    elif sampler == "ddim":  # "trailing" starts at pure noise and steps by the stride that the update assumes
-        scheduler = DDIMScheduler(**_SCHEDULE, clip_sample=False, timestep_spacing="trailing")
+    elif sampler == "ddim":
+        # a process of its own with num_steps timesteps, ᾱ of those that are visited, as in the official code's spaced
+        # diffusion: diffusers' update goes to t − 1000 // num_steps, which isn't the next one where that doesn't divide
+        scheduler = DDIMScheduler(num_train_timesteps=num_steps, clip_sample=False)
+        scheduler.alphas_cumprod = DDIMScheduler(**_SCHEDULE).alphas_cumprod[_trailing(num_steps).flip(0)]
     else:
-        scheduler = DPMSolverMultistepScheduler(**_SCHEDULE, timestep_spacing="trailing", final_sigmas_type="zero")
+        scheduler = DPMSolverMultistepScheduler(**_SCHEDULE, final_sigmas_type="zero")
+        scheduler.set_timesteps(timesteps=_trailing(num_steps).tolist())
+        return scheduler
     scheduler.set_timesteps(num_steps)
     return scheduler
+
+
+def _trailing(num_steps: int) -> Tensor:
+    """(num_steps,) timesteps from pure noise, 999, down, in equal strides: diffusers' "trailing", whose own are one too
+    many, the last −1, where the stride in floating point doesn't add up to 1000 (61 steps, say)."""
+    left = torch.arange(num_steps, 0, -1, dtype=torch.float64)
+    return (left * NUM_TIMESTEPS / num_steps).round().long() - 1
 
 
 def _log_probability_of_bin(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:

@@ -210,6 +210,6 @@ def _seconds_per_step(model: Model, batch: NoisedBatch, *, repeats: int = 3) -> 
         started = time.perf_counter()
         model.forward(batch.x0, batch.t, batch.y)
         if batch.x0.device.type == "cuda":
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(batch.x0.device)
         times.append(time.perf_counter() - started)
     return sorted(times)[repeats // 2]

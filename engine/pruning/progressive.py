@@ -29,10 +29,10 @@ from engine.pruning.decision import (
 )
 from engine.pruning.surgery import keep_blocks, recovered, state_of_kept_blocks, with_classes_of
 from engine.pruning.vote import is_finite
+from engine.seeds import derived_seed
 from engine.steps import told_as
 from engine.training.config import FinetuneConfig, check_batch
 from engine.training.finetune import Trainer, TrainStep, finetune
-from engine.training.seeds import derived_seed
 
 _INTACT_LOSSES = 12  # batches that the intact model's loss is shown for
 
@@ -252,7 +252,7 @@ def _train(
     """Trains ``model`` to the end of its stage; returns where the next one goes on."""
     for step in finetune(trainer):
         yield Trained(stage=stage, progress=step, trainer=trainer, decision=decision, ced=ced)
-    averaged = recovered(model, trainer, change=f"stage {stage}: {trainer.step} steps, {trainer.config}")
+    averaged = recovered(model, trainer)
     # the state is shared with the trainer, which has done its work
     return Resume(after_stage=stage, model=averaged, trainer_state=trainer.state_dict())
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from engine.data.dataset import Data
 from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError
+from engine.models.content_hash import hash_tensors, hash_words
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
@@ -75,8 +76,15 @@ def state_of_kept_blocks(state: dict[str, Tensor], kept: list[int]) -> dict[str,
     return renamed
 
 
-def recovered(pruned: Model, trainer: Trainer, *, change: str) -> Model:
-    """``pruned`` with the averaged (EMA) weights of its recovery; ``change`` is for the content hash."""
-    network = DiT.holding(pruned.config, trainer.ema_state_dict())
-    model = pruned.with_network(network.eval().requires_grad_(False), change=change)
-    return replace(model, labels_trained=pruned.labels_trained or trainer.step > 0)
+def recovered(pruned: Model, trainer: Trainer) -> Model:
+    """``pruned`` with the averaged (EMA) weights of its recovery. Its content hash is that of these weights: no recipe
+    says all that they depend on, and a run that goes on from its files comes to the same one."""
+    state = trainer.ema_state_dict()
+    network = DiT.holding(pruned.config, state).eval().requires_grad_(False)
+    context = (pruned.config, pruned.process.name, pruned.autoencoder.content_hash, pruned.class_names)
+    return replace(
+        pruned,
+        network=network,
+        content_hash=hash_words(hash_tensors(state), *context),
+        labels_trained=pruned.labels_trained or trainer.step > 0,
+    )

@@ -11,7 +11,7 @@ from engine.compute import USUAL, Compute
 from engine.models.checkpoints import load_model, save_model
 from engine.models.model import Model
 from engine.models.references import WEIGHTS
-from engine.runs.progress import Progress, config_from
+from engine.runs.progress import Progress, config_from, settings
 from engine.runs.run_compute import protocol_in
 from engine.runs.run_model import opened_run_data
 from engine.runs.store import Run
@@ -21,7 +21,7 @@ from engine.training.config import FinetuneConfig
 
 def arena_config(values: dict[str, Any], *, compute: Compute | None = None) -> ArenaConfig:
     """From plain JSON, for pictures drawn as ``compute`` says. Raises InputError for what it can't be."""
-    given = dict(values)
+    given = dict(settings("config", values))
     if "finetune" in given:
         given["finetune"] = config_from(FinetuneConfig, given["finetune"])
     usual = asdict(ArenaConfig().protocol)
@@ -36,7 +36,7 @@ def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress
     config = arena_config(run.params.get("config", {}), compute=model.compute)
     data = yield from opened_run_data(run, workspace)
     file, adapted = run.progress_folder / "arena.json", run.progress_folder / "start"
-    known = _known(run, config, model)
+    known = _known(run, config, model, workspace)
     for step in run_arena(model, data, config, known=known, cache=workspace.cache):
         if step.phase == "adapting" and step.known.start is not None and config.adapt_steps:
             adapted.mkdir(exist_ok=True)
@@ -49,11 +49,11 @@ def arena_job(run: Run, workspace: Workspace, model: Model) -> Iterator[Progress
     write_json(run.path / "arena.json", read_json(file))
 
 
-def _known(run: Run, config: ArenaConfig, model: Model) -> Known:
+def _known(run: Run, config: ArenaConfig, model: Model, workspace: Workspace) -> Known:
     file, adapted = run.progress_folder / "arena.json", run.progress_folder / "start"
     start = None
     if config.adapt_steps and (adapted / WEIGHTS).exists():
-        start = load_model(adapted, device=model.device, compute=model.compute)
+        start = load_model(adapted, device=model.device, compute=model.compute, workspace=workspace.root)
     if not file.exists():
         return Known(start=start)
     found = read_json(file)

@@ -14,13 +14,14 @@ import torch
 from engine.errors import Cancelled, DiskFull, EngineError, InputError, OutOfMemory, Paused
 from engine.importance.ced import ced_columns
 from engine.importance.config import CedConfig, CriteriaConfig
-from engine.models.checkpoints import load_model
+from engine.models.checkpoints import find_model, load_model
 from engine.models.model import Model
+from engine.models.references import library_entry
 from engine.runs.leftovers import sweep_run
 from engine.runs.logged import logged_into
 from engine.runs.progress import Progress, config_from
 from engine.runs.run_lock import working_alone
-from engine.runs.run_model import load_run_model, opened_run_data
+from engine.runs.run_model import load_run_model, model_options, opened_run_data
 from engine.runs.spare import free_spare, keep_spare, words_about
 from engine.runs.stopping import MESSAGE, stopping_when_cancelled
 from engine.runs.store import Run
@@ -165,7 +166,11 @@ def _baseline(params: dict[str, Any], model: Model, workspace: Workspace) -> Mod
     """What the model is timed in turns with; both draw images as the same protocol says."""
     if not params.get("baseline"):
         return None
-    baseline = load_model(params["baseline"], device=model.device, workspace=workspace.root, compute=model.compute)
+    ref = params["baseline"]
+    # what was said of the model holds for a baseline that can't say it either, not for one that does
+    says_itself = find_model(ref, workspace=workspace.root).layout == "ours" or library_entry(ref, workspace.root)
+    said = {} if says_itself else model_options(params)
+    baseline = load_model(ref, device=model.device, workspace=workspace.root, compute=model.compute, **said)
     if baseline.process.name != model.process.name:
         raise InputError(
             f"{baseline.ref} is a {baseline.process.name} model and {model.ref} a {model.process.name} model, which "

@@ -5,7 +5,7 @@ from typing import Any
 from engine.compute import Compute
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
-from engine.runs.progress import config_from
+from engine.runs.progress import config_from, settings
 
 
 def compute_of(params: dict[str, Any]) -> Compute:
@@ -16,7 +16,7 @@ def compute_of(params: dict[str, Any]) -> Compute:
 def protocol_in(compute: Compute, values: dict[str, Any]) -> Protocol:
     """The protocol of a run's params, whose precision is the one that its pictures are drawn in. Raises InputError
     where it says another."""
-    protocol = config_from(Protocol, {"precision": compute.precision, **values})
+    protocol = config_from(Protocol, {"precision": compute.precision, **settings("protocol", values)})
     if protocol.precision != compute.precision:
         raise InputError(
             f"the protocol says precision {protocol.precision!r}, but pictures are drawn in {compute.precision}; say "

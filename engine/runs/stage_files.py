@@ -80,17 +80,19 @@ def evaluate_into(
     """Writes samples.npz and metrics.json, yielding (images done, of all). ``intact`` is timed in turns with
     ``model``, so that a busy machine slows both alike. ``kept``: a folder that keeps what was drawn of this model, for
     the same call to go on with where this one is stopped."""
-    device = model.device.type
+    device = str(model.device)
     data = with_pictures(model, data)
     sampler, precision = protocol.sampler or model.process.default_sampler, model.compute.precision
-    protocol = replace(protocol, sampler=sampler, device=device, precision=precision)
+    protocol = replace(protocol, sampler=sampler, device=model.device.type, precision=precision)
     load_features(protocol.features, device=device, workspace=cache.parent)  # if missing, said at once
     if kept:
         samples = yield from _drawn_and_kept(kept / "samples.npz", model, protocol)
     else:
         samples = yield from _drawn(model, protocol)
     seen = extract_all(load_features("demo-cnn", device=device), samples.images)
-    scores = score_pictures(samples.images, samples.labels, data.name, device=device, extracted=seen)
+    same_classes = model.has_classes_of(data)
+    told_apart = data.name if same_classes else ""
+    scores = score_pictures(samples.images, samples.labels, told_apart, device=device, extracted=seen)
     # not compressed: whoever looks at some of the pictures has the others stay on the disk
     np.savez(folder / "samples.npz", arr_0=samples.images, labels=samples.labels, seeds=samples.seeds, **scores)
     fidelity = evaluate_fidelity(
@@ -102,6 +104,7 @@ def evaluate_into(
         device=device,
         cache=cache,
         extracted=seen if protocol.features == "demo-cnn" else None,
+        same_classes=same_classes,
     )
     *before, efficiency = compare_efficiency([intact, model] if intact else [model], timing, sampling=protocol)
     metrics = {"protocol": asdict(protocol), **fidelity.as_dict(), "efficiency": efficiency.as_dict()}

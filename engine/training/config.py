@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from engine.errors import InputError
+from engine.seeds import check_seed
 
 SCHEDULES = ("constant", "cosine")
 
@@ -44,6 +45,7 @@ class FinetuneConfig:
             raise InputError(f"warmup_steps is {self.warmup_steps}; expected 0 or more")
         if self.schedule_start < 0 or (self.schedule_steps is not None and self.schedule_steps < 0):
             raise InputError("schedule_start and schedule_steps are at least 0")
+        check_seed(self.seed)
         if self.schedule not in SCHEDULES:
             raise InputError(f"schedule {self.schedule!r} is unknown; choose constant or cosine")
         if not 0 <= self.label_dropout < 1 or not 0 <= self.ema_decay < 1 or self.distill_weight < 0:

@@ -228,7 +228,8 @@ class Trainer:
             shadow.copy_(state[f"ema.{name}"])
             if f"adam_step.{name}" in state:
                 self._optimizer.state[parameter] = {
-                    "step": state[f"adam_step.{name}"].clone(),
+                    # where the parameter is, too: the fused update takes nothing from another device
+                    "step": state[f"adam_step.{name}"].to(parameter.device, torch.float32, copy=True),
                     **{moment: state[f"{moment}.{name}"].to(parameter).clone() for moment in _MOMENTS},
                 }
         self.micro_batch = min(int(state.get("micro_batch", self.config.batch_size)), self.config.batch_size)

@@ -64,6 +64,16 @@ def test_a_guess_by_keyboard_and_what_comes_of_it(open_tab, server: Server) -> N
     shoot(tab, "learn-guess")
     tab.keyboard.press("PageDown")
     tab.get_by_text(re.compile("1 guess so far")).wait_for()
+    open_lesson(tab, server, 3, 1)  # loaded anew: the same person still, who changes their mind
+    tab.get_by_text("You say block 11").wait_for()
+    block = tab.locator(".st-key-strip_learn_guess button[data-variant=pills]").nth(4)
+    block.focus()
+    tab.keyboard.press("Enter")
+    tab.get_by_text("You say block 4").wait_for()
+    for _ in range(2):
+        tab.keyboard.press("PageDown")
+        settle(tab)
+    tab.get_by_text(re.compile("1 guess so far")).wait_for(timeout=PATIENCE)
 
 
 def test_the_handout_opens_without_a_network(open_tab, server: Server, browser, tmp_path: Path) -> None:

@@ -245,3 +245,41 @@ def test_a_small_arena_ends_with_its_table(capsys, tmp_path, tiny):
     rows = {row["entrant"]: row for row in found["result"]["table"]}
     assert {"intact, same budget", "bi", "ced-target", "random 1"} <= rows.keys()
     assert all(len(row["dropped"]) == 2 for row in rows.values() if row["kind"] != "intact")
+
+
+def test_an_arena_goes_on_only_with_the_settings_that_it_was_begun_with(capsys, tmp_path, tiny):
+    quick = ["--num-dropped", "2", "--seeds", "1", "--num-random", "1", "--steps", "1", "--batch-size", "8"]
+    few = ["--num", "16", "--num-steps", "2", "--workspace", str(tmp_path / "w"), "--entrants", "last"]
+    called = ["arena", tiny, "digits", *quick, *few, "--run", str(tmp_path / "run")]
+    assert main(called) == 0
+    table = capsys.readouterr().out
+    assert main(called) == 0 and capsys.readouterr().out == table
+    assert main([*called, "--seed", "7"]) == 2
+    error = capsys.readouterr().err
+    assert "begun with other settings" in error and f"python -m engine run {tmp_path / 'run'}" in error
+
+
+@pytest.mark.parametrize(
+    ("setting", "line"),
+    [
+        ('finetune.num_steps="x"', "FinetuneConfig: num_steps is 'x'; it should be a whole number"),
+        ("finetune.seed=true", "FinetuneConfig: seed is True; it should be a whole number"),
+        ("protocol.num_steps=2.5", "Protocol: num_steps is 2.5; it should be a whole number"),
+        ("finetune=3", "FinetuneConfig is 3; it should be settings by their names"),
+        ("protocol=[1]", "protocol is [1]; it should be settings by their names"),
+        ("ced.samples=12.5", "CedConfig: samples is 12.5; it should be a whole number"),
+        ("num_stages=1.5", "PruneConfig: num_stages is 1.5; it should be a whole number"),
+        ("weights.cost=null", "PruneConfig: weights is"),
+        ('drop=["1"]', "PruneConfig: drop is ['1']; it should be a list, each of it a whole number"),
+        ("finetune.schedule_steps=0.5", "it should be a whole number or null"),
+        ("ced.seed=-1", "seed -1 is out of range"),
+        ("finetune.seed=1000000000000", "seed 1000000000000 is out of range"),
+        ("protocol.seed=-1", "seed -1 is out of range"),
+    ],
+)
+def test_a_setting_of_another_kind_is_one_line_before_anything_begins(capsys, tmp_path, tiny, setting, line):
+    called = [tiny if argument == "TINY" else argument for argument in (*PRUNE, "--drop", "1")]
+    assert main([*called, "--set", setting, "--workspace", str(tmp_path / "w")]) == 2
+    error = capsys.readouterr().err
+    assert line in error and error.count("\n") == 1
+    assert not list((tmp_path / "w").glob("runs/*"))

@@ -6,7 +6,7 @@ import resource
 import shutil
 import sys
 import types
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from engine.errors import InputError, WorkspaceError
+from engine.evaluation.protocol import Protocol
 from engine.models.autoencoder import PixelSpace
 from engine.models.checkpoints import load_model
 from engine.models.export import export_model
@@ -53,12 +54,19 @@ def same_tensors(ours: Model, other: Model) -> bool:
     return mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
-def drawn(model: Model, labels: list[int], *, cfg_scale: float, num_steps: int, seed: int = 0) -> np.ndarray:
-    """uint8 (n, H, W, 3): what this product draws from the noise that diffusers draws from ``seed``."""
+def drawn(
+    model: Model,
+    labels: list[int],
+    *,
+    cfg_scale: float,
+    num_steps: int,
+    guided_channels: int | None = None,
+) -> np.ndarray:
+    """uint8 (n, H, W, 3): what this product draws from the noise that diffusers draws from seed 0."""
     shape = (len(labels), *model.config.latent_shape)
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     null = model.config.null_class
-    network = guided(model.network, null_class=null, cfg_scale=cfg_scale, num_guided_channels=None)
+    network = guided(model.network, null_class=null, cfg_scale=cfg_scale, num_guided_channels=guided_channels)
     with torch.inference_mode():
         *_, (_, x) = model.process.sample(network, noise, torch.tensor(labels), num_steps=num_steps)
     return model.autoencoder.decode(x)
@@ -190,13 +198,21 @@ def test_a_pipeline_set_right_by_its_readme_draws_what_we_draw(make_model, tmp_p
 
 
 @pytest.mark.parametrize("name", ["demo-sit", "tiny"])
-def test_the_flow_script_of_the_readme_draws_what_we_draw(make_model, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("measured", [None, Protocol(sampler="euler", num_steps=9, cfg_scale=2.5), Protocol(
+    sampler="heun", num_steps=9, cfg_scale=1.5, guided_channels=None)])  # fmt: skip
+def test_the_flow_script_of_the_readme_draws_as_it_was_measured(make_model, tmp_path, monkeypatch, name, measured):
     model = make_model("flow") if name == "tiny" else load_model(name)
-    export_model(model, tmp_path / "out", layout="diffusers")
+    results = {"protocol": asdict(measured), "fidelity": {}} if measured else None
+    export_model(model, tmp_path / "out", layout="diffusers", results=results)
     monkeypatch.chdir(tmp_path / "out")
     exec(code_of(tmp_path / "out"), {})  # noqa: S102
     theirs = np.asarray(Image.open("sample-0.png"))
-    assert differences(drawn(model, [0], cfg_scale=4.0, num_steps=25)[0], theirs) <= 1
+    protocol = replace(measured or Protocol(cfg_scale=4.0, num_steps=25), sampler="euler")
+    settings = {name: getattr(protocol, name) for name in ("num_steps", "cfg_scale", "guided_channels")}
+    assert differences(drawn(model, [0], **settings)[0], theirs) <= 1
+    said = (tmp_path / "out" / "README.md").read_text()
+    assert ("as these lines draw" in said) == (measured is not None and measured.sampler == "euler")
+    assert ("these lines draw by euler: expect other pictures" in said) == bool(measured and measured.sampler == "heun")
 
 
 def test_the_label_table_is_padded_with_the_null_row_only_where_the_pipeline_needs_it(make_model, tmp_path):

@@ -13,11 +13,14 @@ from engine.data.dataset import Data
 from engine.errors import AssetError, InputError
 from engine.evaluation import fidelity, reference
 from engine.evaluation.demo_cnn import FEATURES_FOLDER, read_demo_cnn
+from engine.evaluation.evaluate import evaluate
 from engine.evaluation.features import extract, load_features
 from engine.evaluation.fidelity import class_accuracy, evaluate_fidelity, frechet_distance, kernel_distance
 from engine.evaluation.frechet import Gaussian, frechet_distances
 from engine.evaluation.kernel import resampled_kernel_distances
+from engine.evaluation.protocol import Protocol
 from engine.evaluation.resampling import resample
+from engine.models.checkpoints import load_model
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +197,15 @@ def test_warnings_say_when_numbers_are_weak(shapes):
     enough = np.concatenate([shapes.images] * 4)
     whole = replace(shapes, images=enough, labels=np.tile(shapes.labels, 4))
     assert evaluate_fidelity(enough[:300], shapes.labels, whole, seed=0, num_bootstrap=2).warnings == ()
+
+
+def test_a_model_of_other_classes_is_not_held_against_those_of_the_data(digits):
+    found = evaluate(load_model("demo-sit"), digits, Protocol(num_images=16, num_steps=1), num_bootstrap=2)
+    assert found.class_accuracy is None and found.per_class == {}
+    assert any("classes aren't those of digits" in line for line in found.warnings)
+    known = evaluate(load_model("demo-sit-digits"), digits, Protocol(num_images=16, num_steps=1), num_bootstrap=2)
+    assert known.class_accuracy is not None and known.per_class
+    assert not any("classes aren't" in line for line in known.warnings)
 
 
 def test_data_of_unknown_classes_has_no_class_accuracy(shapes):

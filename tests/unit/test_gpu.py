@@ -66,9 +66,9 @@ def test_pictures_are_those_of_the_cpu(make_model, precision, process):
     assert np.abs(found - exact).mean() < {"fp32": 0.1, "tf32": 1.0, "bf16": 3.0}[precision]  # grey levels
 
 
-def trained(model: Model, *, recompute: bool = False, **compute) -> tuple[list[float], dict[str, torch.Tensor]]:
+def trainer_of(model: Model, **compute) -> Trainer:
     generator = torch.Generator().manual_seed(0)
-    trainer = Trainer(
+    return Trainer(
         model.network,
         model.process,
         latents=torch.randn(40, 4, 8, 8, generator=generator),
@@ -76,6 +76,10 @@ def trained(model: Model, *, recompute: bool = False, **compute) -> tuple[list[f
         config=FinetuneConfig(num_steps=4, batch_size=16, learning_rate=1e-3),
         compute=Compute(**compute),
     )
+
+
+def trained(model: Model, *, recompute: bool = False, **compute) -> tuple[list[float], dict[str, torch.Tensor]]:
+    trainer = trainer_of(model, **compute)
     trainer.recompute = recompute
     losses = [step.loss for step in finetune(trainer)]
     return losses, {name: value.cpu() for name, value in trainer.state_dict().items()}
@@ -89,6 +93,18 @@ def test_training_is_that_of_the_cpu_with_batches_drawn_ahead(make_model, precis
     found, state = trained(moved(make_model(process, seed=1)), precision=precision)
     assert found == pytest.approx(losses, rel=TOLERANCE[precision])
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_a_training_goes_on_from_a_state_that_lay_on_a_disk(make_model):
+    whole, _ = trained(moved(make_model(seed=1)))
+    model = moved(make_model(seed=1))
+    first = trainer_of(model)
+    steps = finetune(first)
+    losses = [next(steps).loss for _ in range(2)]
+    state = {name: value.cpu() for name, value in first.state_dict().items()}
+    second = trainer_of(model)
+    second.load_state_dict(state)
+    assert losses + [step.loss for step in finetune(second)] == pytest.approx(whole, rel=1e-5)
 
 
 @pytest.mark.parametrize("compile", [False, True])

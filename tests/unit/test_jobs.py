@@ -17,6 +17,7 @@ from engine.evaluation import sampling
 from engine.evaluation.kept_samples import num_kept
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model, save_model
+from engine.models.export import export_model
 from engine.pruning import progressive
 from engine.runs import prune_job as prune_job_module
 from engine.runs.drive import Drive, request_pause
@@ -439,6 +440,19 @@ def test_an_evaluation_is_timed_as_asked_and_in_turns_with_its_baseline(workspac
     assert before["sampling"]["speedup"] == 1
     assert after["sampling"]["speedup_low"] <= after["sampling"]["speedup"] <= after["sampling"]["speedup_high"]
     assert metrics["protocol"]["precision"] == "fp32"  # of the images
+
+
+def test_what_was_said_of_a_model_holds_for_a_baseline_that_cant_say_it(workspace, make_model, tmp_path):
+    """Two checkpoints of pixels in the official layout: neither says its process or that it needs no autoencoder."""
+    model = make_model()
+    for name, kept in (("whole", [0, 1, 2]), ("half", [0, 2])):
+        part = model.with_network(model.network.with_blocks(kept), change=name, kept=kept)
+        export_model(part, tmp_path / name, layout="official")
+    files = {name: str(next((tmp_path / name).glob("*.safetensors"))) for name in ("whole", "half")}
+    said = {"process": "flow", "autoencoder": "autoencoder"}
+    run = evaluate_run(workspace, files["half"], baseline=files["whole"], **said)
+    list(execute_run(run, workspace))
+    assert run.stage(0).metrics()["efficiency_of_intact"]["sampling"]["speedup"] == 1
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ PRUNE_RUNS = [
     prune_run(finetune=FinetuneConfig(num_steps=7, batch_size=3, learning_rate=1.5e-7, warmup_steps=9, ema_decay=0.5,
                                       schedule="cosine", label_dropout=0.3, distill_weight=0.7, seed=4)),
     prune_run(protocol=Protocol(num_images=33, sampler="heun", num_steps=5, cfg_scale=1.0, guided_channels=None,
-                                seed=-11, precision="bf16"), compute={"precision": "bf16", "compile": True}),
+                                seed=11, precision="bf16"), compute={"precision": "bf16", "compile": True}),
     prune_run(protocol=Protocol(guided_channels=2, features="inception", seed=3), ced=CedConfig(seed=5)),
     prune_run(ced=CedConfig(variable="samples", samples=64, timesteps=4, estimator="knn", condition="class",
                             order="greedy", num_candidates=3, num_bootstrap=50, confidence=0.8)),
@@ -107,7 +107,7 @@ def test_the_printed_command_asks_for_the_same_arena():
 
 def test_the_printed_command_asks_for_the_same_scores():
     unusual = CedConfig(variable="prediction", estimator="gaussian-full", condition="class", samples=9,
-                        timesteps=2, seed=-3, granularity="branch", method="racing", num_candidates=2,
+                        timesteps=2, seed=3, granularity="branch", method="racing", num_candidates=2,
                         weighting="noisy")  # fmt: skip
     for config in (CedConfig(), unusual):
         words = command_of("ced", {"model": "m", "data": "d", "config": asdict(config)})

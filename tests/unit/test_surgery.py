@@ -1,10 +1,14 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from engine.data.bundled import bundled_data
 from engine.errors import InputError
 from engine.pruning.config import PruneConfig
-from engine.pruning.surgery import drop_blocks, keep_blocks, state_of_kept_blocks, with_classes_of
+from engine.pruning.surgery import drop_blocks, keep_blocks, recovered, state_of_kept_blocks, with_classes_of
+from engine.training.config import FinetuneConfig
+from engine.training.finetune import Trainer, finetune
 
 
 def forward(model, y: int = 3):
@@ -80,6 +84,21 @@ def test_other_classes_get_a_fresh_label_table_and_all_else_stays(make_model):
     assert null  # the null class keeps its meaning
     assert not torch.allclose(forward(model), forward(changed), atol=1e-4)
     assert with_classes_of(model, bundled_data("digits"), seed=0) is model
+
+
+def test_a_trained_model_is_known_by_its_weights_alone(make_model):
+    """Not by a recipe: what else the training depended on would be another model of the same name in every cache."""
+    model = make_model(seed=3)
+    again = replace(model, content_hash="as read from a file")
+    hashes = []
+    for parent, shift in ((model, 0.0), (again, 0.0), (model, 1.0)):
+        copy = keep_blocks(parent, [0, 2])
+        latents = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0)) + shift
+        config = FinetuneConfig(num_steps=1, batch_size=4)
+        trainer = Trainer(copy.network, copy.process, latents=latents, labels=torch.zeros(8, dtype=int), config=config)
+        list(finetune(trainer))
+        hashes.append(recovered(copy, trainer).content_hash)
+    assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_optimizer_state_of_kept_blocks_moves_with_them():

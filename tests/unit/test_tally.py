@@ -25,6 +25,15 @@ def test_a_second_guess_replaces_the_first(workspace):
     assert tally.tally(workspace, WHICH) == {3: 1, 5: 1}
 
 
+def test_a_person_finds_their_guess_again(workspace):
+    assert tally.answer_of(workspace, WHICH, person="a") is None
+    tally.guess(workspace, WHICH, person="a", answer=3)
+    tally.guess(workspace, WHICH, person="a", answer=0)
+    assert tally.answer_of(workspace, WHICH, person="a") == 0
+    assert tally.answer_of(workspace, WHICH, person="b") is None
+    assert tally.answer_of(workspace, "another?", person="a") is None
+
+
 def test_forty_people_at_once_lose_no_guess(workspace):
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(lambda n: tally.guess(workspace, WHICH, person=f"p{n}", answer=n % 12), range(200)))

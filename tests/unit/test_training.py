@@ -5,9 +5,9 @@ import torch
 
 from engine.errors import InputError, TrainingDiverged
 from engine.process import make_process
+from engine.seeds import derived_seed
 from engine.training.config import SMALL_MODEL, FinetuneConfig, check_batch, usual_recovery
 from engine.training.finetune import Trainer, finetune
-from engine.training.seeds import derived_seed
 from tests.conftest import make_network
 
 CONFIG = FinetuneConfig(num_steps=6, batch_size=8, learning_rate=1e-3, ema_decay=0.9)
@@ -239,5 +239,5 @@ def test_latents_too_large_for_the_device_stay_where_they_are_and_train_alike(mo
 def test_no_two_stages_of_neighbouring_seeds_share_a_batch():
     seeds = {(seed, part): derived_seed(seed, part) for seed in range(20) for part in range(20)}
     assert len(set(seeds.values())) == 400
-    assert all(0 <= value < 2**40 for value in seeds.values())
+    assert all(0 <= value < 2**39 for value in seeds.values())
     assert derived_seed(3, 2) == derived_seed(3, 2)

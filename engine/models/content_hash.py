@@ -1,8 +1,13 @@
-"""What a file contains, as a hash. A large one is read once: its hash is remembered until the file changes."""
+"""What a file or a set of tensors contains, as a hash. A large file is read once: its hash is remembered until the file
+changes."""
 
 import hashlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from engine.errors import AssetError
 from engine.runs.workspace import write_bytes_atomically
@@ -27,6 +32,15 @@ def hash_file(path: Path, *, cache: Path | None = None) -> str:
         raise AssetError(f"{path} can't be read ({error}); check that it is still there") from error
     write_bytes_atomically(note, f"{digest}\n".encode())
     return digest
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of the SHA-256 of names, kinds, shapes and values, one tensor in memory at a time."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
 
 
 def hash_words(*words: object) -> str:
