@@ -101,8 +101,9 @@ def read(content: dict[str, Any]) -> Reading | None:
 
 
 def _beats(entry: Entry, lot: Chance) -> bool:
-    """One seed is never enough."""
-    return entry.row["num_seeds"] > 1 and entry.row["fid"]["mean"] < lot.low
+    """Its own interval lies wholly below that of the lot; one seed has none, so that it is never enough."""
+    high = entry.row["fid"]["high"]
+    return high is not None and high < lot.low
 
 
 def sentences(content: dict[str, Any], *, metric: str) -> list[str]:
@@ -175,8 +176,9 @@ def _against_chance(found: Reading) -> str:
     if found.best.row["num_seeds"] < 2:
         return f"{lot}, from one seed."
     if not found.beats_chance:
-        return f"{lot}: nothing beats them beyond noise."
-    return f"{lot}: beaten by {_few([entry.label for entry in found.beats_chance], most=8)}."
+        return f"{lot}: nothing beats them beyond noise, as no way's own interval lies wholly below theirs."
+    winners = _few([entry.label for entry in found.beats_chance], most=8)
+    return f"{lot}: beaten beyond noise by {winners}, whose own interval lies wholly below theirs."
 
 
 def _foresight(result: dict[str, Any]) -> str:

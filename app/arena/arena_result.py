@@ -119,7 +119,8 @@ def _protocol(content: dict[str, Any]) -> None:
     st.html(
         f'<p class="ep-note">Measured with: {html.escape(" · ".join(word for word in words if word))}. Who prunes in '
         "stages gets as many steps in all. Differences are judged seed by seed on a log scale, "
-        f"{result['confidence']:.0%} intervals over seeds, with allowance for the number of comparisons."
+        f"{result['confidence']:.0%} intervals over seeds, with allowance for the number of comparisons; those "
+        "from sets drawn by lot by whether the two intervals lie apart."
         + (f" Done again with: <code>{html.escape(command)}</code>" if command else "")
         + " Pictures: the camera at the top right of each chart.</p>"
     )

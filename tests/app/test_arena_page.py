@@ -155,7 +155,21 @@ def test_with_a_large_difference_the_winner_is_named_and_beats_chance() -> None:
     )
     assert "every other way of pruning is worse beyond noise (3 seeds)" in said[0]
     assert "It beats sets drawn by lot and dropping the last blocks beyond noise; its FID is" in said[0]
-    assert "beaten by CED target (and 1 with the same blocks)" in said[1]
+    assert "beaten beyond noise by CED target (and 1 with the same blocks), whose own interval lies wholly" in said[1]
+
+
+def test_sets_drawn_by_lot_are_beaten_only_where_the_intervals_lie_apart() -> None:
+    content = arena_content(gap=1.2)
+    best = arena_reading.read(content).best
+    low = arena_reading.chance(content).low
+    assert best.row["fid"]["mean"] < low
+    for row in content["result"]["table"]:
+        if row["dropped"] == list(best.dropped) and row["kind"] == "criterion":
+            row["fid"]["high"] = low * 1.01  # the mean stays where it is
+    assert not arena_reading.read(content).beats_chance
+    said = arena_reading.sentences(content, metric=METRIC)
+    assert "Beyond noise it beats dropping the last blocks, but not sets drawn by lot" in said[0]
+    assert "nothing beats them beyond noise, as no way's own interval lies wholly below theirs" in said[1]
 
 
 def test_pruning_in_stages_can_come_out_best_beside_others_that_cannot_be_told_from_it() -> None:
