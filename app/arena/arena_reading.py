@@ -7,6 +7,7 @@ every entrant had the same batches and the same starting noise.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from scipy.special import stdtrit
@@ -16,6 +17,8 @@ from app.importance.criteria import short
 
 _FEWEST_RANDOM = 3  # sets drawn by lot that say something about chance
 CLOSE = 1.3  # times the intact model's FID: what pruning should stay within
+_NEAR = 1.3  # times the best's mean: beyond it, "within noise" would say that the two are alike
+_MOST_DECIMALS = 6
 _PATTERN = "last"  # the criterion that looks at nothing and costs nothing
 
 
@@ -67,7 +70,10 @@ class Reading:
 
     best: Entry
     worse: tuple[Entry, ...]  # those that are worse than the best beyond noise
-    level: tuple[Entry, ...]  # those that can't be told from it
+    level: tuple[Entry, ...]  # those near it that can't be told from it
+    unsettled: tuple[Entry, ...]  # those whose mean is far off, though these seeds can't tell them from it either
+    lower_by_lot: tuple[Entry, ...]  # random sets with a mean below the best's
+    decimals: int  # of every FID that is written
     beats_chance: tuple[Entry, ...]
     chance: Chance | None
     intact: Entry | None
@@ -76,7 +82,7 @@ class Reading:
     @property
     def wins(self) -> bool:
         """The best is better than every other way beyond noise."""
-        return not self.level and bool(self.worse)
+        return not self.level and not self.unsettled and bool(self.worse)
 
 
 def read(content: dict[str, Any]) -> Reading | None:
@@ -88,11 +94,16 @@ def read(content: dict[str, Any]) -> Reading | None:
     best, others = ways[0], ways[1:]
     confidence = content["result"]["confidence"]
     worse = [entry for entry in others if apart(best, entry, confidence=confidence, num_comparisons=len(others))]
-    lot = chance(content)
+    lot, best_mean = chance(content), best.row["fid"]["mean"]
+    level = [entry for entry in others if entry not in worse]
+    unsettled = [entry for entry in level if entry.row["fid"]["mean"] > _NEAR * best_mean]
     return Reading(
         best=best,
         worse=tuple(worse),
-        level=tuple(entry for entry in others if entry not in worse),
+        level=tuple(entry for entry in level if entry not in unsettled),
+        unsettled=tuple(unsettled),
+        lower_by_lot=tuple(x for x in known if x.kind == "chance" and x.row["fid"]["mean"] < best_mean),
+        decimals=decimals([entry.row["fid"] for entry in known]),
         beats_chance=tuple(entry for entry in ways if lot and _beats(entry, lot)),
         chance=lot,
         intact=next((entry for entry in known if entry.kind == "intact"), None),
@@ -119,20 +130,39 @@ def sentences(content: dict[str, Any], *, metric: str) -> list[str]:
 
 
 def _who_won(found: Reading, metric: str) -> str:
-    best, num_seeds, num_others = found.best, found.best.row["num_seeds"], len(found.worse) + len(found.level)
-    said = f"<b>{best.label}</b> came out best, with a mean {metric} of {with_interval(best.row['fid'])}"
+    best, num_seeds = found.best, found.best.row["num_seeds"]
+    num_others = len(found.worse) + len(found.level) + len(found.unsettled)
+    said = f"<b>{best.label}</b> came out best{_but_the_lot(found)}, with a mean {metric} of "
+    said += with_interval(best.row["fid"], found.decimals)
     if not num_others:
         return f"{said}; nothing else was tried."
     if num_seeds < 2:
         return f"{said}; from one seed nobody can tell a difference from noise."
     if found.wins:
         return f"{said}; every other way of pruning is worse beyond noise ({num_seeds} seeds)."
-    level = _few([entry.label for entry in found.level])
-    if not found.worse:
+    level, far = (_few([entry.label for entry in some]) for some in (found.level, found.unsettled))
+    if not found.worse and not far:
         return f"{said} over {num_seeds} seeds, but it can't be told from any other: {level}."
-    are = "is" if len(found.worse) == 1 else "are"
-    worse = f"{len(found.worse)} of the {num_others} others {are} worse beyond noise"
-    return f"{said} over {num_seeds} seeds; it can't be told from {level}, while {worse}."
+    parts = [f"it can't be told from {level}" if level else ""]
+    if found.worse:
+        are = "is" if len(found.worse) == 1 else "are"
+        parts.append(f"{len(found.worse)} of the {num_others} others {are} worse beyond noise")
+    if far:
+        lie = "lies" if len(found.unsettled) == 1 else "lie"
+        parts.append(f"{far} {lie} far off, which {unsettled(num_seeds)}")
+    return f"{said} over {num_seeds} seeds; {'; '.join(filter(None, parts))}."
+
+
+def _but_the_lot(found: Reading) -> str:
+    lower = found.lower_by_lot
+    if not lower:
+        return ""
+    sets = "one random set was" if len(lower) == 1 else f"{len(lower)} random sets were"
+    return f" of the ways tried ({sets} lower: {lower[0].row['fid']['mean']:.{found.decimals}f})"
+
+
+def unsettled(num_seeds: int) -> str:
+    return f"{num_seeds} seeds can't settle"
 
 
 def _how_good(found: Reading) -> str:
@@ -172,7 +202,8 @@ def _against_the_simplest(found: Reading) -> str:
 def _against_chance(found: Reading) -> str:
     if found.chance is None:
         return "Too few random sets took part to say what chance gets."
-    lot = f"Sets drawn by lot get about {found.chance.middle:.3g} ({found.chance.low:.3g} … {found.chance.high:.3g})"
+    middle, *ends = (f"{x:.{found.decimals}f}" for x in (found.chance.middle, found.chance.low, found.chance.high))
+    lot = f"Sets drawn by lot get about {middle} ({' … '.join(ends)})"
     if found.best.row["num_seeds"] < 2:
         return f"{lot}, from one seed."
     if not found.beats_chance:
@@ -200,10 +231,18 @@ def correlation(found: dict[str, float]) -> str:
     return f"{found['value']:+.2f} ({found['low']:+.2f} … {found['high']:+.2f})".replace("-", "−")
 
 
-def with_interval(value: dict[str, float | None]) -> str:
+def with_interval(value: dict[str, float | None], digits: int) -> str:
     if value["low"] is None:
-        return f"{value['mean']:.3g} (one seed)"
-    return f"{value['mean']:.3g} ({value['low']:.3g} … {value['high']:.3g})"
+        return f"{value['mean']:.{digits}f} (one seed)"
+    return f"{value['mean']:.{digits}f} ({value['low']:.{digits}f} … {value['high']:.{digits}f})"
+
+
+def decimals(values: Sequence[dict[str, float | None]], *, times: float = 1.0) -> int:
+    """For all of a measure's values ``times`` what they are: two digits of the usual interval's width, or three of the
+    usual value where no interval is known."""
+    widths = [times * (value["high"] - value["low"]) for value in values if value["low"] is not None]
+    usual, digits = (median(widths), 2) if any(widths) else (median(times * abs(v["mean"]) for v in values), 3)
+    return min(_MOST_DECIMALS, max(0, digits - 1 - math.floor(math.log10(usual)))) if usual else digits
 
 
 def _times(ratio: dict[str, float | None]) -> str:

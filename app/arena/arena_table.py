@@ -4,13 +4,14 @@ import html
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from app import blocks
 from app.arena.arena_entries import GROUPS, Entry
-from app.arena.arena_reading import Reading
+from app.arena.arena_reading import Reading, decimals, unsettled
 from app.style import Palette
 from app.wide import wide
 
@@ -23,22 +24,23 @@ def table(
     with_accuracy = any(entry.row["accuracy"] for entry in found)
     at_once = _cost_at_once(found)
     features = metric.removeprefix("FID").strip()
-    heads = ["way of pruning", metric, "× intact", "blocks dropped", f"KID {features}", "loss"]
+    heads = ["way of pruning", metric, "× intact", "blocks dropped", f"KID {features}, × 10⁻³", "loss"]
     heads += [f"class accuracy {features}"] if with_accuracy else []
     heads += ["seeds"] + (["training cost"] if at_once else [])
+    fid, kid, loss, accuracy = (_column(found, *about) for about in _COLUMNS)
     rows = []
     for entry in found:
         best, row = reading is not None and reading.wins and entry == reading.best, entry.row
         cells = [
             _name(entry, palette),
-            f'<span class="{"best" if best else ""}">{_number(row["fid"])}</span>'
-            + _ends(row["fid"]) + _level(entry, reading),
-            _number(row["against_intact"], digits=".2f") + _ends(row["against_intact"], digits=".2f"),
+            f'<span class="{"best" if best else ""}">{fid(row["fid"])}</span>' + fid.ends(row["fid"])
+            + _level(entry, reading),
+            _RATIO(row["against_intact"]) + _RATIO.ends(row["against_intact"]),
             _strip(entry, depth),
-            _number(row["kid"]) + _ends(row["kid"], least=-math.inf),
-            _number(row["loss"]) + _ends(row["loss"]),
+            kid(row["kid"]) + kid.ends(row["kid"]),
+            loss(row["loss"]) + loss.ends(row["loss"]),
         ]  # fmt: skip
-        cells += [_number(row["accuracy"]) + _ends(row["accuracy"], most=1.0)] if with_accuracy else []
+        cells += [accuracy(row["accuracy"]) + accuracy.ends(row["accuracy"])] if with_accuracy else []
         cells.append(f"{row['num_seeds']}" + (f"<small>of {num_seeds}</small>" if row["num_seeds"] < num_seeds else ""))
         if at_once:
             cells.append("–" if row["train_macs"] is None else f"{row['train_macs'] / at_once:.2f}×")
@@ -108,23 +110,49 @@ def _strip(entry: Entry, depth: int) -> str:
 
 def _level(entry: Entry, reading: Reading | None) -> str:
     """Who can't be told from the best."""
-    return "<small>within noise of the best</small>" if reading and reading.worse and entry in reading.level else ""
+    if reading and reading.worse and entry in reading.level:
+        return "<small>within noise of the best</small>"
+    if reading and entry in reading.unsettled and entry.row["num_seeds"] > 1:
+        return f"<small>{unsettled(entry.row['num_seeds'])} it</small>"
+    return ""
 
 
-def _number(value: dict[str, float | None] | None, *, digits: str = ".3g") -> str:
-    return "–" if value is None else f"{value['mean']:{digits}}".replace("-", "−")
+@dataclass(frozen=True, kw_only=True)
+class _Number:
+    """How the numbers of one column are written: all with as many decimals."""
+
+    decimals: int
+    times: float = 1.0
+    least: float = 0.0  # what the measure can be
+    most: float = math.inf
+
+    def __call__(self, value: dict[str, float | None] | None) -> str:
+        return "–" if value is None else self._written(value["mean"])
+
+    def ends(self, value: dict[str, float | None] | None) -> str:
+        """The interval, within what the measure can be."""
+        if value is None:
+            return ""
+        if value["low"] is None:
+            return "<small>one seed</small>"
+        low, high = max(value["low"], self.least), min(value["high"], self.most)
+        return f'<small class="ends">{self._written(low)} … {self._written(high)}</small>'
+
+    def _written(self, number: float) -> str:
+        return f"{self.times * number:z.{self.decimals}f}".replace("-", "−")
 
 
-def _ends(
-    value: dict[str, float | None] | None, *, least: float = 0.0, most: float = math.inf, digits: str = ".3g"
-) -> str:
-    """The interval, within what the measure can be."""
-    if value is None:
-        return ""
-    if value["low"] is None:
-        return "<small>one seed</small>"
-    ends = f"{max(value['low'], least):{digits}} … {min(value['high'], most):{digits}}"
-    return f'<small class="ends">{ends}</small>'.replace("-", "−")
+_RATIO = _Number(decimals=2)
+#: measure, times, the least and the most that it can be
+_COLUMNS = (
+    ("fid", 1.0, 0.0, math.inf), ("kid", 1000.0, -math.inf, math.inf), ("loss", 1.0, 0.0, math.inf),
+    ("accuracy", 1.0, 0.0, 1.0),
+)  # fmt: skip
+
+
+def _column(found: Sequence[Entry], measure: str, times: float, least: float, most: float) -> _Number:
+    known = [entry.row[measure] for entry in found if entry.row[measure]]
+    return _Number(decimals=decimals(known, times=times) if known else 0, times=times, least=least, most=most)
 
 
 def frame_of_entrants(content: dict[str, Any]) -> pd.DataFrame:

@@ -407,8 +407,52 @@ def test_a_large_model_learns_at_its_own_rate(empty: Workspace, open_page: Open)
 
 
 def test_an_interval_ends_where_the_measure_does() -> None:
-    assert arena_table._ends({"mean": 0.9, "low": 0.5, "high": 1.3}, most=1.0) == '<small class="ends">0.5 … 1</small>'
-    assert arena_table._ends({"mean": 3, "low": -1, "high": 7}) == '<small class="ends">0 … 7</small>'
+    accuracy, fid = arena_table._Number(decimals=1, most=1.0), arena_table._Number(decimals=0)
+    assert accuracy.ends({"mean": 0.9, "low": 0.5, "high": 1.3}) == '<small class="ends">0.5 … 1.0</small>'
+    assert fid.ends({"mean": 3, "low": -1, "high": 7}) == '<small class="ends">0 … 7</small>'
+
+
+def test_a_column_has_the_same_number_of_decimals_throughout() -> None:
+    content = arena_content()
+    for place, row in enumerate(content["result"]["table"]):
+        row["fid"] = {"mean": 1 + 0.1 * place, "low": 0.9 + 0.1 * place, "high": 1.1 + 0.1 * place}
+        row["kid"] = {"mean": -9.04e-05 + 1e-3 * place, "low": -0.002, "high": 0.002}
+    found = arena_entries.entries(content)
+    drawn = arena_table.table(found, None, metric=METRIC, depth=DEPTH, num_seeds=3, palette=LIGHT)
+    assert "<th>KID (demo-cnn), × 10⁻³</th>" in drawn and "e-05" not in drawn
+    first = drawn.split("<tr")[2]
+    assert '<span class="">1.00</span><small class="ends">0.90 … 1.10</small>' in first
+    assert '<td>−0.1<small class="ends">−2.0 … 2.0</small></td>' in first
+    assert arena_reading.decimals([{"mean": 0.36, "low": None, "high": None}]) == 3
+
+
+def test_one_far_off_with_a_huge_interval_is_not_called_within_noise_of_the_best() -> None:
+    content = arena_content(gap=1.2)
+    best = arena_reading.read(content).best
+    fids = [bout["fid"] for bout in best.bouts]
+    for row in content["result"]["table"]:
+        if row["kind"] == "criterion" and row["entrant"] == "last":
+            far = row
+            row["fid"] = {"mean": 2.2 * sum(fids) / 3, "low": 0.1, "high": 4 * max(fids)}
+    for bout in content["bouts"]:
+        if bout["dropped"] == far["dropped"] and not bout["strategy"]:
+            bout["fid"] = (1.05, 1.05, 4.5)[bout["seed"]] * fids[bout["seed"]]
+    reading = arena_reading.read(content)
+    assert [entry.names for entry in reading.unsettled] == [("last",)] and not reading.level and not reading.wins
+    said = arena_reading.sentences(content, metric=METRIC)[0]
+    assert "Last blocks lies far off, which 3 seeds can't settle" in said and "can't be told from" not in said
+    drawn = arena_table.table(
+        arena_entries.entries(content), reading, metric=METRIC, depth=DEPTH, num_seeds=3, palette=LIGHT
+    )
+    assert drawn.count("3 seeds can't settle it") == 1 and "within noise of the best" not in drawn
+
+
+def test_a_random_set_below_the_best_way_is_mentioned_with_it() -> None:
+    content = arena_content(gap=1.2)
+    low = arena_reading.read(content).best.row["fid"]["mean"] / 2
+    next(row for row in content["result"]["table"] if row["entrant"] == "random 2")["fid"]["mean"] = low
+    said = arena_reading.sentences(content, metric=METRIC)[0]
+    assert "came out best of the ways tried (one random set was lower: " in said
 
 
 def test_the_name_of_an_arena_stays_while_its_state_changes(empty: Workspace, open_page: Open) -> None:
