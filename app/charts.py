@@ -265,7 +265,7 @@ def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] |
         if len(names) > 1 or adapted:
             fig.add_annotation(
                 x=begin, y=1, yref="y domain", text=name, showarrow=False, xanchor="left", yanchor="bottom",
-                yshift=LABEL_LINE * row,
+                yshift=LABEL_LINE * row, font=dict(color=palette.muted),
             )  # fmt: skip
     fig.update_xaxes(title="training step" if adapted else "recovery step", showgrid=False, fixedrange=True)
     fig.update_yaxes(title="training loss", gridcolor=palette.grid, fixedrange=True)

@@ -37,4 +37,6 @@ _VARIABLES = "; ".join(
         "muted": "muted", "line": "grid", "soft": "missing",
     }.items()
 )  # fmt: skip
-CSS = f"<style>:root {{ {_VARIABLES} }}\n{Path(__file__).with_suffix('.css').read_text()}</style>"
+#: plotly writes its colours into each element, and Streamlit's theme has 3.6:1 for these
+_CHARTS = ".js-plotly-plot .main-svg :is(.xtick, .ytick, .g-xtitle, .g-ytitle) text { fill: var(--muted) !important }"
+CSS = f"<style>:root {{ {_VARIABLES} }}\n{Path(__file__).with_suffix('.css').read_text()}\n{_CHARTS}</style>"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.app.test_style import TEXT, THEME, contrast
 from tests.browser.conftest import Server
 
 axe = pytest.importorskip("axe_playwright_python.base", reason="no axe: pip install -r requirements-dev.txt")
@@ -136,6 +137,30 @@ def test_dark_colours_can_be_read(look: Look) -> None:
     found = findings(look.tab, runOnly=["color-contrast"])
     look.tab.emulate_media(color_scheme="light")
     assert not found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_words_of_charts_can_be_read(look: Look, scheme: str) -> None:
+    """Of the axes and beside the lines; axe doesn't look into drawings."""
+    look.tab.emulate_media(color_scheme=scheme)
+    look.tab.reload()
+    look.tab.wait_for_selector(".ep-foot, .ep-present", state="attached")
+    settle(look.tab)
+    ground = THEME[scheme]["backgroundColor"]
+    words = look.tab.evaluate(
+        """() => [...document.querySelectorAll(
+          ".js-plotly-plot :is(.xtick, .ytick, .g-xtitle, .g-ytitle, .annotation) text")]
+          .map((text) => [text.textContent, getComputedStyle(text).fill])"""
+    )
+    look.tab.emulate_media(color_scheme="light")
+    assert words or look.name != "importance"
+    pale = {(said, fill) for said, fill in words if contrast(as_hex(fill), ground) < TEXT}
+    assert not pale, pale
+
+
+def as_hex(colour: str) -> str:
+    """Of "rgb(1, 2, 3)"."""
+    return "#" + "".join(f"{int(number):02x}" for number in re.findall(r"\d+", colour)[:3])
 
 
 @pytest.mark.parametrize("size", [PHONE, ZOOMED], ids=["phone", "zoomed"])
