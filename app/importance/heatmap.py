@@ -1,5 +1,7 @@
 """The heatmap with its bars, the strip to pick blocks from, and the downloads."""
 
+import html
+
 import numpy as np
 import pandas as pd
 import streamlit as st
@@ -10,11 +12,11 @@ from app.errors import one_line_errors
 from app.importance import branches, effect, heatmap_picture, removal
 from app.keeping import report_button
 from app.style import palette
-from engine.importance.config import VARIABLES
 from engine.models.bundled import ModelInfo
 from engine.runs.store import Run
 
-_DIRECTION = {"diffusion": "0 is a clean picture, 999 pure noise", "flow": "0 is pure noise, 1 a clean picture"}
+#: below the columns, short enough for a phone: each process counts its own way
+_TIME = {"diffusion": "timestep: 0 clean picture … 999 pure noise", "flow": "time: 0 pure noise … 1 clean picture"}
 
 
 def explore(run: Run, info: ModelInfo) -> None:
@@ -138,8 +140,8 @@ def _box(share: float) -> str:
 
 def column_title(result: dict, info: ModelInfo) -> str:
     if result["variable"] == "samples":
-        return VARIABLES["samples"].column + " (the last is the finished picture)"
-    return f"{VARIABLES[result['variable']].column}: {_DIRECTION[info.process]}"
+        return "after sampling step, the last is the picture"
+    return _TIME[info.process]
 
 
 def _say(result: dict) -> None:
@@ -235,9 +237,21 @@ def _notes(result: dict, signed: bool, limit: float) -> None:
         else "The size of the entropy change, whichever way it goes.",
         f"{beyond} cells lie beyond the end of the colours." if beyond else "",
         result["note"] and result["note"].rstrip(".") + ".",
-        f"Measured in {result['seconds']:.1f} s." if result.get("seconds") else "",
     ]
-    st.html(f'<p class="ep-note">{" ".join(word for word in words if word)}</p>')
+    said = " ".join(word for word in words if word)
+    st.html(f'<p class="ep-note">{said}<br>{measured_with(result)}</p>')
+
+
+def measured_with(result: dict) -> str:
+    """The whole protocol, in HTML."""
+    asked = result["protocol"]
+    words = [
+        heatmap_picture.protocol(result),
+        f"{result['confidence']:.0%} intervals by resampling the images",
+        " ".join(asked[key] for key in ("device", "precision") if asked.get(key)),
+        f"{result['seconds']:.1f} s" if result.get("seconds") else "",
+    ]
+    return f"Measured with: {html.escape(' · '.join(word for word in words if word))}."
 
 
 def table(result: dict) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def draw(sides: list[Side], *, signed: bool, limit: float, rows: list[int]) -> b
         pen.text((left, 22), side.title, fill=_INK, font=_font(28))
         _cells(pen, side, left + _LEFT, signed=signed, limit=limit, rows=rows)
         _bars(pen, side, left + _LEFT + _width_of_cells(side) + 24, rows=rows, top=top_of_bars)
-        pen.text((left, size[1] - 40), _protocol(side.result), fill=_MUTED, font=_font(16))
+        pen.text((left, size[1] - 40), protocol(side.result), fill=_MUTED, font=_font(16))
         left += width + _GAP
     _scale(pen, (_GAP // 2 + _LEFT + 80, size[1] - 84), signed=signed, limit=limit)
     file = io.BytesIO()
@@ -99,12 +99,14 @@ def _scale(pen: ImageDraw.ImageDraw, corner: tuple[int, int], *, signed: bool, l
     pen.text((x + 208, y + 8), f"{ends[1]}, nats per dimension", fill=_INK, font=_font(16), anchor="lm")
 
 
-def _protocol(result: dict[str, Any]) -> str:
+def protocol(result: dict[str, Any]) -> str:
     asked = result["protocol"]
-    words = [f"CED on {result['variable']}", f"{asked['samples']} images", f"seed {asked['seed']}", result["estimator"]]
-    if result["condition"] == "class":
-        words.append("within classes")
-    return " · ".join(words)
+    words = [
+        f"CED on {result['variable']}", f"{asked['samples']} images", f"{asked['timesteps']} columns",
+        f"seed {asked['seed']}", f"estimator {result['estimator']}", asked.get("process", ""),
+        "within classes" if result["condition"] == "class" else "",
+    ]  # fmt: skip
+    return " · ".join(word for word in words if word)
 
 
 def _font(size: int) -> ImageFont.ImageFont:

@@ -80,9 +80,9 @@ def _compare(first: dict, second: dict, info: ModelInfo) -> None:
             "colours. The ranks below don't depend on that.</p>"
         )
     for result, name in zip((first, second), names, strict=True):
-        for line in [*result.get("warnings", []), result["note"]]:
-            if line:
-                st.html(f'<p class="ep-note"><b>{html.escape(name)}</b>: {html.escape(line)}</p>')
+        lines = [html.escape(line) for line in [*result.get("warnings", []), result["note"]] if line]
+        for line in [*lines, heatmap.measured_with(result)]:
+            st.html(f'<p class="ep-note"><b>{html.escape(name)}</b>: {line}</p>')
     heatmap.downloads(f"{first['model']}-{names[0]}-{names[1]}".replace(" ", "-"), sides,
                       signed=signed, limit=limit, rows=rows)  # fmt: skip
     _changes(first, second, names)

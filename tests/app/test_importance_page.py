@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -311,6 +312,29 @@ def test_everything_can_be_downloaded(full: Workspace, open_page: Open, look: st
     assert ("PNG" in labels) == (look != "criteria")  # there the charts have a camera each
     silent = [w.label for w in at.get("download_button") if not w.proto.help]
     assert not silent
+
+
+def test_how_it_was_measured_stands_below_the_heatmap(full: Workspace, open_page: Open) -> None:
+    add_ced(full, data="glyphs")
+    protocol = "CED on target · 256 images · 10 columns · seed 0 · estimator gaussian"
+    said = words(open_page("importance", model="demo-sit", data="shapes"))
+    assert f"Measured with: {protocol}" in said and "90% intervals by resampling the images" in said
+    said = words(open_page("importance", model="demo-sit", data="shapes", look="two", data2="glyphs"))
+    assert said.count(f"Measured with: {protocol}") == 2
+
+
+def test_the_process_is_part_of_how_it_was_measured() -> None:
+    result = ced_result(CedConfig())
+    result["protocol"] |= {"process": "flow", "device": "cpu", "precision": "fp32"}
+    assert " · flow · 90% intervals" in heatmap.measured_with(result) and "cpu fp32" in heatmap.measured_with(result)
+
+
+def test_the_axis_says_which_end_is_noise_and_is_short_enough_for_a_phone() -> None:
+    for model, said in (("flow", "time: 0 pure noise … 1 clean picture"), ("diffusion", "timestep: 0 clean picture")):
+        info = SimpleNamespace(process=model)
+        assert heatmap.column_title({"variable": "target"}, info).startswith(said)
+        for variable in ("target", "prediction", "samples"):
+            assert len(heatmap.column_title({"variable": variable}, info)) <= 46
 
 
 def test_the_picture_holds_the_colours_of_the_cells() -> None:

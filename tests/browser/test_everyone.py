@@ -121,6 +121,14 @@ _SILENT = """() => [...document.querySelectorAll(".js-plotly-plot, img, canvas")
   && !(e.closest("[role=figure], [role=img]")?.getAttribute("aria-label"))).map((e) => e.outerHTML.slice(0, 200))"""
 
 
+#: titles of axes that reach beyond their chart
+_CUT_TITLES = """() => [...document.querySelectorAll(".js-plotly-plot :is(.g-xtitle, .g-ytitle) text")].filter((e) => {
+  const own = e.getBoundingClientRect(), chart = e.closest(".js-plotly-plot").getBoundingClientRect();
+  return own.width && (own.left < chart.left - 1 || own.right > chart.right + 1 || own.top < chart.top - 1
+    || own.bottom > chart.bottom + 1);
+}).map((e) => "cut: " + e.textContent)"""
+
+
 def test_nothing_stands_in_the_way_of_a_screen_reader(look: Look) -> None:
     assert not findings(look.tab)
 
@@ -167,7 +175,7 @@ def as_hex(colour: str) -> str:
 def test_a_small_window_cuts_nothing_off(look: Look, size: dict) -> None:
     look.tab.set_viewport_size(size)
     settle(look.tab)
-    found = look.tab.evaluate(_CUT_OFF)
+    found = look.tab.evaluate(_CUT_OFF) + look.tab.evaluate(_CUT_TITLES)
     found += findings(look.tab, runOnly=["scrollable-region-focusable"])
     look.tab.set_viewport_size(DESK)
     assert not found, json.dumps(found[:12], indent=1)
