@@ -9,9 +9,10 @@ from engine.byte_size import byte_size
 from engine.evaluation.comparing import speedup
 
 NOTE = (
-    "Times of different runs are never divided by each other: another moment, another load. A speed-up sets a stage "
-    "against its run's intact model, timed with it in turns: the median of the turns' ratios, with its 90 % "
-    "interval. Files from before the turns were kept set the slowest of one against the fastest of the other."
+    "Times of different stages come from different moments, under another load, and are never divided by each other. A "
+    "speed-up sets a stage against its run's intact model, timed with it in turns: the median of the turns' ratios, "
+    "with its 90 % interval. Files from before the turns were kept set the slowest of one against the fastest of the "
+    "other."
 )
 
 
@@ -31,15 +32,15 @@ def rows(stages: Sequence[Measured]) -> list[tuple[str, str, list[str]]]:
         ("Blocks", "", [str(one.picked.stage.depth) for one in stages]),
         ("Parameters", "", [_counted(one, first, "parameters") for one in stages]),
         ("MACs", "multiply-adds of one forward, one picture", [_counted(one, first, "macs") for one in stages]),
-        ("Time of one forward", "median, 5th … 95th percentile", _cells(stages, _latency)),
-        ("Its intact model meanwhile", "timed in turns with it", _cells(stages, _latency_of_intact)),
+        ("Time of one forward", "median, 5th … 95th percentile; each stage at a moment of its own",
+         _cells(stages, _latency)),
         ("Speed-up of one forward", "over its run's intact model", _cells(stages, _speedup)),
         ("At most, by depth", "blocks of its run's intact model over its own", _cells(stages, _bound)),
-        ("Pictures a second", "from noise to pixels", _cells(stages, _sampling)),
+        ("Pictures a second", "from noise to pixels", _samplings(stages)),
         ("Speed-up of drawing", "over its run's intact model, drawn in turns", _cells(stages, _sampling_speedup)),
         ("Peak memory", "of one forward, weights included", _cells(stages, _bytes_of("peak_memory_bytes"))),
         ("File size", "of the weights", _cells(stages, _bytes_of("file_bytes"))),
-    ]
+    ]  # fmt: skip
     return [row for row in made if any(cell != _NOTHING for cell in row[2])]
 
 
@@ -64,11 +65,10 @@ def _counted(one: Measured, first: Measured, key: str) -> str:
 
 
 def _latency(one: Measured) -> str:
-    return _time(_efficiency(one))
-
-
-def _latency_of_intact(one: Measured) -> str:
-    return _time(one.metrics.get("efficiency_of_intact") or {})
+    """With that of the intact model in the same turns, where there was one: only these two stand side by side."""
+    intact = (one.metrics.get("efficiency_of_intact") or {}).get("latency_ms")
+    beside = f"<small>its intact model in the same turns: <b>{_milliseconds(intact)}</b></small>" if intact else ""
+    return _time(_efficiency(one)) + beside
 
 
 def _time(efficiency: dict) -> str:
@@ -77,9 +77,11 @@ def _time(efficiency: dict) -> str:
         return _NOTHING
     known = [f"batch {efficiency['batch_size']}" if efficiency.get("batch_size") else ""]
     where = " · ".join(filter(None, [*known, efficiency.get("device", ""), efficiency.get("precision", "")]))
-    return (
-        f"{ranged(latency | {'value': latency['median']})} ms<small>{interval(latency)}<br>{html.escape(where)}</small>"
-    )
+    return f"{_milliseconds(latency)}<small>{interval(latency)}<br>{html.escape(where)}</small>"
+
+
+def _milliseconds(latency: dict) -> str:
+    return f"{ranged(latency | {'value': latency['median']})} ms"
 
 
 def _speedup(one: Measured) -> str:
@@ -91,6 +93,23 @@ def _bound(one: Measured) -> str:
     """What is outside the blocks takes its time as before, so that the speed-up stays below this."""
     intact = one.picked.run.stages()[0].depth
     return f"{intact / one.picked.stage.depth:.2f}×" if intact > one.picked.stage.depth else _NOTHING
+
+
+def _samplings(stages: Sequence[Measured]) -> list[str]:
+    """Where it is missing though others have it, or was left out as too slow, the next step stands in its place."""
+    made = _cells(stages, _sampling)
+    slow = [any(_TOO_SLOW in note for note in _efficiency(one).get("notes") or []) for one in stages]
+    if not any(slow) and all(cell == _NOTHING for cell in made):
+        return made
+    return [
+        cell if cell != _NOTHING else f"{_NOTHING}<small>{_SMALLER if too_slow else _AGAIN}</small>"
+        for cell, too_slow in zip(made, slow, strict=True)
+    ]
+
+
+_TOO_SLOW = "sampling wasn't timed"  # begins the engine's note
+_SMALLER = "too slow here to be timed: “Measure again” with a smaller batch or fewer steps"
+_AGAIN = "not timed with it: “Measure again” does"
 
 
 def _sampling(one: Measured) -> str:

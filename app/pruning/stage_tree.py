@@ -74,8 +74,8 @@ def facts(stage: Stage) -> list[str]:
     if name:
         fid = metrics["fidelity"][name]
         found.append(f"{html.escape(name)} <b>{fid['value']:.3g}</b> ({fid['low']:.3g} … {fid['high']:.3g})")
-    if (speed := speed_up(metrics)) is not None:
-        found.append(f"<b>{speed:.2f}×</b> faster")
+    if speed := speedup(metrics):
+        found.append(f"<b>{speed['value']:.2f}×</b> as fast ({speed['low']:.2f} … {speed['high']:.2f})")
     train = stage.info.get("train")
     if train and stage.number:
         found.append(driving.steps_of(train["num_steps"], "recovery"))
@@ -86,12 +86,6 @@ def name_of_intact(stage: Stage) -> str:
     """Of stage 0: was it trained on the data before anything was dropped?"""
     train = stage.info.get("train")
     return f"intact, adapted {train['num_steps']:,} steps" if train else "intact"
-
-
-def speed_up(metrics: dict[str, Any]) -> float | None:
-    """Measured: of one forward, over the intact model's, timed in turns."""
-    found = speedup(metrics)
-    return found["value"] if found else None
 
 
 def _card(stages: list[Stage], stage: Stage, place: Place, *, chosen: bool) -> str:

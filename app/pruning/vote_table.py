@@ -24,7 +24,7 @@ VOTERS = {
         f"Prefers the candidate with the largest ZiCo, worked out without training it. {explain('ZiCo')}",
     ),
 }
-_HEADS = ("drops", "blocks", "vote", "MACs", "NTK condition", "ZiCo", "forward")
+_HEADS = ("drops", "blocks", "vote", "MACs", "NTK condition", "ZiCo", "forward, one batch")
 
 
 def weight_sliders(start: dict[str, float] | None, *, key: str) -> dict[str, float]:
@@ -68,7 +68,8 @@ def note(record: dict[str, Any]) -> str:
     return (
         '<p class="ep-note">Under each value its rank, 1 is best. The vote is the sum of the ranks of MACs, NTK '
         f"condition number (smaller is better) and ZiCo (larger is better), weighted: {html.escape(counts)}. The "
-        "lowest sum wins, a tie goes to fewer blocks. The time of a forward is measured and doesn't vote.</p>"
+        "lowest sum wins, a tie goes to fewer blocks. The time of a forward is that of one batch, timed for "
+        "the eye on a machine that may be busy; it doesn't vote.</p>"
     )
 
 

@@ -168,7 +168,9 @@ def test_only_what_was_timed_in_turns_is_divided(run: Run) -> None:
     rows = efficiency_table.rows(measured(picked_of(run, 0, 1, 3)))
     none, *others = cells(rows, "Speed-up of one forward")
     assert none == "–" and others[0].startswith("1.20×") and others[1].startswith("2.00×")
-    assert "×" not in "".join(cells(rows, "Time of one forward"))
+    times = cells(rows, "Time of one forward")
+    assert "×" not in "".join(times) and "same turns" not in times[0]
+    assert times[1].endswith("<small>its intact model in the same turns: <b>9.6 ms</b></small>")
     assert cells(rows, "MACs")[2].startswith("15.6 M<small>50% of stage 0")
 
 
@@ -191,6 +193,17 @@ def test_what_newer_files_know_is_shown(run: Run) -> None:
     assert cells(rows, "Pictures a second")[1].startswith("12.5<small>batch 16 · 5 turns")
     assert efficiency_table.notes(measured(picked_of(run, 0, 3))) == ["stage 3: this processor has no bf16 of its own."]
     assert cells(rows, "Speed-up of drawing")[1] == "1.80×<small>1.70 … 1.90 over the turns</small>"
+
+
+def test_a_stage_without_pictures_a_second_names_the_next_step(run: Run) -> None:
+    def row() -> list[str]:
+        return cells(efficiency_table.rows(measured(picked_of(run, 0, 3))), "Pictures a second")
+
+    assert row() == []  # nobody has any, and nothing was left out
+    content = run.stage(3).metrics()
+    content["efficiency"]["notes"] = ["sampling wasn't timed: drawing 16 images takes about 40 s here"]
+    write_metrics(run, 3, content)
+    assert "“Measure again” does" in row()[0] and "“Measure again” with a smaller batch" in row()[1]
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_the_vote_is_shown_with_its_candidates_and_its_sentence(resting: Run, op
     said = words(open_page("prune", run=resting.id))
     assert "Stage 2: what goes?" in said and "2 blocks go: cost wanted that." in said
     assert "waits for your decision" in said
-    for head in ("MACs", "forward", "NTK condition", "ZiCo", "vote"):
+    for head in ("MACs", "forward, one batch", "NTK condition", "ZiCo", "vote"):
         assert f"<th>{head}</th>" in said
     assert said.count('<tr class="chosen">') == 1 + 1  # of the vote that waits, and of stage 1
 
@@ -384,7 +384,7 @@ def test_a_card_says_what_came_of_a_stage(empty: Workspace, open_page: Open) -> 
     said = words(open_page("prune", run=run.id))
     dropped = ", ".join(map(str, run.stage(2).info["dropped_blocks"]))
     assert f"without {dropped}" in said and "8 of 12 blocks" in said
-    assert "FID (demo-cnn) <b>26.4</b> (25.4 … 27.4)" in said and "<b>1.50×</b> faster" in said
+    assert "FID (demo-cnn) <b>26.4</b> (25.4 … 27.4)" in said and "<b>1.50×</b> as fast (1.12 … 1.79)" in said
     assert "300 recovery steps" in said
 
 
