@@ -16,9 +16,10 @@ def ranged(value: dict) -> str:
 
 
 def change(value: dict, first: dict) -> str:
-    """From ``first`` to ``value``, as exact as the less exact of the two."""
-    decimals = min(_decimals(value), _decimals(first))
-    return _minus(f"{value['value'] - first['value']:+,.{decimals}f}")
+    """From ``first`` to ``value``, both as they are written: who subtracts what stands there finds the same."""
+    decimals = [_decimals(one) for one in (value, first)]
+    now, before = (round(one["value"], digits) for one, digits in zip((value, first), decimals, strict=True))
+    return _minus(f"{now - before:+,.{max(decimals)}f}")
 
 
 def interval(value: dict) -> str:

@@ -220,6 +220,20 @@ def test_a_number_has_as_many_decimals_as_its_range_allows(value, low, high, sho
     assert f"{numbers.ranged(number)} ({numbers.interval(number)})" == shown
 
 
+@pytest.mark.parametrize(
+    ("first", "value", "shown"),
+    [
+        ((0.9541, 0.06), (0.9553, 0.06), ("0.95", "0.96", "+0.01")),
+        ((0.9549, 0.6), (0.9551, 0.06), ("1.0", "0.96", "−0.04")),
+        ((18.4, 1.0), (26.4, 1.0), ("18.4", "26.4", "+8.0")),
+        ((0.5, 0.06), (0.5, 0.06), ("0.50", "0.50", "0.00")),
+    ],
+)
+def test_a_difference_agrees_with_the_numbers_beside_it(first, value, shown) -> None:
+    before, after = ({"value": v, "low": v - half, "high": v + half} for v, half in (first, value))
+    assert (numbers.ranged(before), numbers.ranged(after), numbers.change(after, before)) == shown
+
+
 # --- files ---
 
 
