@@ -11,6 +11,7 @@ from engine.training.curves import LABEL_LINE, label_rows, running_mean
 _MARGIN = dict(l=44, r=6, t=6, b=50)
 _MOST_LABELS = 12  # below the heatmap, so that they don't run into each other
 _SIGNED, _SIZE = "RdBu_r", "Viridis"
+_LEGEND_LINE = 26  # px
 #: settings for every chart: nothing to press that isn't explained
 CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
 #: the same with a camera at the top right, for charts that are complete as a picture
@@ -246,13 +247,14 @@ def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] |
     for stage, points in by_stage.items():
         steps, losses = [start + step for step, _ in points], [loss for _, loss in points]
         _band(fig, (bands or {}).get(stage), start, steps[-1], palette)
+        first = not starts  # of the stages: it names the lines of all
         fig.add_scatter(
-            x=steps, y=losses, mode="lines", line=dict(color=palette.pruned, width=1), opacity=0.35, showlegend=False,
-            hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
+            x=steps, y=losses, mode="lines", line=dict(color=palette.pruned, width=1), opacity=0.35, showlegend=first,
+            name="a few steps each", hovertemplate="step %{x}: loss %{y:.4f}<extra></extra>",
         )  # fmt: skip
         fig.add_scatter(  # a stage begins with a jump, which a mean across it would smear
             x=steps, y=running_mean(losses), mode="lines", line=dict(color=palette.pruned, width=2.5),
-            showlegend=False, hovertemplate="running mean %{y:.4f}<extra></extra>",
+            showlegend=first, name="running mean", hovertemplate="running mean %{y:.4f}<extra></extra>",
         )  # fmt: skip
         starts.append(start)
         start = steps[-1]
@@ -272,7 +274,10 @@ def loss_curve(events: list[dict], *, palette: Palette, bands: dict[int, dict] |
     only_adapted = adapted and len(by_stage) == 1
     _curve(fig, "Is it learning the data?" if only_adapted else "Is the model learning again?", height=300)
     more = LABEL_LINE * max(rows)  # room for the rows of names, below the title
-    return fig.update_layout(height=fig.layout.height + more, margin_t=fig.layout.margin.t + more)
+    return fig.update_layout(
+        height=300 + more + _LEGEND_LINE, margin=dict(t=46 + more, b=40 + _LEGEND_LINE),
+        legend=dict(yref="container", y=0, yanchor="bottom", itemclick=False, itemdoubleclick=False),
+    )  # fmt: skip
 
 
 def _band(fig: go.Figure, band: dict | None, start: float, end: float, palette: Palette) -> None:

@@ -8,6 +8,7 @@ import streamlit as st
 from app import charts, pictures
 from app.style import palette
 from engine.runs.store import Run, Stage
+from engine.training.curves import running_mean
 
 _KINDS = ("train", "samples", "band")
 
@@ -71,9 +72,11 @@ def _loss(train: list[dict[str, Any]], bands: dict[int, dict[str, Any]]) -> None
         alt="Training loss over the steps" + (", with the intact model's band behind it" if bands else ""),
     )  # fmt: skip
     last = train[-1]
+    mean = running_mean([event["loss"] for event in train if event["stage"] == last["stage"]])[-1]
     words = (
-        f"Step {last['step']:,} of {last['num_steps']:,} {_of_stage(last['stage'])} · loss {last['loss']:.4f} · "
-        f"{last['images_per_second']:.0f} images/s · rate {last['learning_rate']:.1e}."
+        f"Step {last['step']:,} of {last['num_steps']:,} {_of_stage(last['stage'])} · loss {last['loss']:.4f} in the "
+        f"last few steps (pale line), {mean:.4f} in the running mean (bold) · {last['images_per_second']:.0f} images/s "
+        f"· rate {last['learning_rate']:.1e}."
     )
     if bands:
         words += (

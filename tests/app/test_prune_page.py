@@ -9,9 +9,10 @@ from dataclasses import asdict, replace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app import jobs
+from app import charts, jobs
 from app.pruning import driving, recovery, vote_table
 from app.pruning.stage_tree import Place, places
+from app.style import LIGHT
 from engine.compute import Compute
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.timing import Timing
@@ -348,6 +349,21 @@ def test_a_run_in_the_middle_of_adapting_shows_what_it_learns(empty: Workspace, 
     assert "The intact model adapts for 300 steps first" in said
     chart = at.get("plotly_chart")[0].proto.spec
     assert "intact model adapts" in chart and "Is it learning the data?" in chart and "recovery step" not in chart
+
+
+def test_the_lines_of_the_recovery_are_named_once_and_the_text_says_both_ends(
+    empty: Workspace, open_page: Open
+) -> None:
+    events = [train(stage, step, 2.0 - step / 100) for stage in (1, 2) for step in range(5, 105, 5)]
+    fig = charts.loss_curve(events, palette=LIGHT)
+    assert [trace.name for trace in fig.data if trace.showlegend] == ["a few steps each", "running mean"]
+    mean = fig.data[-1].y[-1]
+    assert mean == pytest.approx(1.1) and fig.data[-2].y[-1] == pytest.approx(1.0)
+    run = add_prune(empty, num_stages=2)
+    assert re.search(
+        r"loss \d\.\d{4} in the last few steps \(pale line\), \d\.\d{4} in the running mean \(bold\)",
+        words(open_page("prune", run=run.id)),
+    )
 
 
 def test_an_adapted_intact_model_is_called_so_wherever_it_stands(empty: Workspace, open_page: Open) -> None:
