@@ -34,8 +34,9 @@ TERMS = {
     "and less varied pictures. A scale of 1 is without.",
     "interval": "A range that holds the true value in 90 of 100 such experiments. Where two overlap, the difference "
     "may be chance.",
-    "KID": "Kernel inception distance: as FID, without taking the clouds for Gaussians; fair to few pictures. 0 is the "
-    "same; smaller is better.",
+    "KID": "Kernel inception distance: as FID, without taking the clouds for Gaussians. 0 is the same; smaller is "
+    "better. Where every class is drawn equally often it reads a little low at few pictures and can be negative; the "
+    "noise floor reads low by about the same, so compare with that.",
     "latent": "A picture packed by the autoencoder: the model works on these, not on pixels.",
     "logit lens": "Reading the stream between the blocks with the model's own final layer, as if the rest weren't "
     "there.",

@@ -67,6 +67,9 @@ def _fidelity_row(name: str, group: Sequence[Measured]) -> str:
     floor = floor_of(name, group)
     best = best_of(name, values, floor=floor)
     note = "higher is better" if higher_is_better(name) else "lower is better"
+    if name.startswith("KID"):
+        note += "<br>every class is drawn equally often, so it reads a little low at few pictures and can be negative"
+        note += "; the noise floor reads low by about the same" if floor else ""
     if floor:
         note += f"<br>noise floor {ranged(floor)} ({interval(floor)}): real pictures against real ones"
     cells = [_cell(name, value, values[0] if index else None, floor, best=best == index, several=len(group) > 2)

@@ -28,7 +28,12 @@ def subset_size(num_a: int, num_b: int) -> int:
 def resampled_kernel_distances(
     generated: np.ndarray, reference: np.ndarray, counts: np.ndarray, *, reference_pairs: float | None = None
 ) -> np.ndarray:
-    """Unbiased squared MMD under KID's kernel (x·y / F + 1)³ of each resample of ``generated`` against ``reference``.
+    """Squared MMD under KID's kernel (x·y / F + 1)³ of each resample of ``generated`` against ``reference``.
+
+    It is torch-fidelity's estimator, without bias for pictures drawn independently. Equally many of each class aren't:
+    their pairs are of one class more seldom than those of independent ones, and the value reads low, the less so the
+    more pictures there are (demo-cnn, real digits against the others: by 0.011 at 100, 0.002 at 890). The noise floor
+    has the same counts and reads low alike.
 
     generated (N, F), reference (M, F); counts (N, R): how often resample r holds image n; ``reference_pairs``: the
     ``mean_of_pairs`` of the reference, where it is known. Returns (R,). It estimates what KID's average over random

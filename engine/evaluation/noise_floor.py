@@ -31,8 +31,8 @@ class NoiseFloor:
 def noise_floor(reference: Reference, labels: np.ndarray, *, seed: int, cache: Path | None) -> NoiseFloor:
     """Of as many real images of each class as ``labels`` (N,) hold, at most half of the class.
 
-    FID falls with the number of images and with even classes, so a floor measured on others would mislead. Where that
-    leaves next to nothing, as with one image a class, the classes are left out of it.
+    FID falls with the number of images, FID and KID with even classes, so a floor measured on others would mislead.
+    Where that leaves next to nothing, as with one image a class, the classes are left out of it.
     """
     members = [np.flatnonzero(reference.labels == label) for label in range(reference.labels.max() + 1)]
     counts = [min(len(own) // 2, int((labels == label).sum())) for label, own in enumerate(members)]

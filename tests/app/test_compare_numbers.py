@@ -157,6 +157,19 @@ def test_the_headline_is_one_sentence(run: Run) -> None:
     assert "best FID (demo-cnn): <b>stage 0</b>" in three and "stage 3 is <b>2.00× as fast" in three
 
 
+def test_kid_says_that_it_reads_low_and_its_noise_floor_alike(run: Run) -> None:
+    drawn = metrics_table.fidelity_table(measured(picked_of(run, 0, 3)))
+    assert drawn.count("so it reads a little low at few pictures and can be negative") == 1  # FID says nothing of it
+    assert "the noise floor reads low by about the same" not in drawn  # KID has none in these files
+    for number in (0, 3):
+        content = run.stage(number).metrics()
+        content["noise_floor"]["KID (demo-cnn)"] = {"value": -0.003, "low": -0.004, "high": -0.002}
+        write_metrics(run, number, content)
+    assert "the noise floor reads low by about the same<br>noise floor −0.0030" in metrics_table.fidelity_table(
+        measured(picked_of(run, 0, 3))
+    )
+
+
 # --- efficiency ---
 
 

@@ -132,7 +132,7 @@ def test_worse_images_score_worse_and_intervals_tell_them_apart():
     assert better.fid.low <= better.fid.value <= better.fid.high < worse.fid.low
     assert better.kid.high < worse.kid.low
     assert worse.class_accuracy.high < better.class_accuracy.low
-    # real images are what a perfect generator draws: at the floor, and KID, which has no bias, is about zero
+    # real images are what a perfect generator draws: at the floor, and KID is about zero
     assert better.fid.value == pytest.approx(better.noise_floor.value, rel=0.35)
     assert better.kid.low < 0.005 and better.noise_floor_images == 200
     assert worse.fid.value > 5 * worse.noise_floor.value

@@ -19,6 +19,8 @@ from engine.evaluation.inception_score import inception_score, resampled_scores
 from engine.evaluation.interval import Interval, halves_interval, median_interval, share_interval
 from engine.evaluation.kernel import mean_of_pairs, resampled_kernel_distances, split_kernel_distance
 from engine.evaluation.neighbours import inside, nearest, precision_and_recall
+from engine.evaluation.noise_floor import noise_floor
+from engine.evaluation.reference import Reference
 from engine.evaluation.resampling import halves
 
 
@@ -82,6 +84,37 @@ def test_a_split_of_the_kernel_is_the_distance_of_its_parts():
     chosen[np.random.default_rng(1).permutation(90)[:25]] = True
     whole = resampled_kernel_distances(features[chosen], features[~chosen], np.ones((25, 1)))[0]
     assert split_kernel_distance(features, chosen, mean_of_pairs(features)) == pytest.approx(whole, rel=1e-9)
+
+
+def test_kid_of_equally_many_of_each_class_reads_low_and_the_noise_floor_by_the_same():
+    """It is torch-fidelity's estimator, which has no bias for pictures drawn independently."""
+    rng, num_classes, num = np.random.default_rng(0), 10, 100
+    centres = 4 * np.eye(num_classes, 16)
+
+    def drawn(labels: np.ndarray) -> np.ndarray:
+        return centres[labels] + 0.1 * rng.normal(size=(len(labels), 16))
+
+    def mean_kid(labels_of_a_draw) -> float:
+        ones = np.ones((num, 1))
+        return float(np.mean([
+            resampled_kernel_distances(drawn(labels_of_a_draw()), real, ones, reference_pairs=pairs)[0]
+            for _ in range(100)
+        ]))  # fmt: skip
+
+    labels = np.arange(2000) % num_classes
+    real = drawn(labels)
+    pairs = mean_of_pairs(real)
+    even = mean_kid(lambda: np.arange(num) % num_classes)
+    at_random = mean_kid(lambda: rng.integers(num_classes, size=num))
+    reference = Reference(
+        key="made up", features=real, labels=labels, gaussian=Gaussian.of(real), pairs=pairs, neighbours=nearest(real)
+    )
+    floor = noise_floor(reference, np.arange(num) % num_classes, seed=0, cache=None).kid.value
+    same_class = (centres[0] @ centres[0] / 16 + 1) ** 3 - 1  # over the kernel of two classes
+    shift = same_class * ((num / num_classes - 1) / (num - 1) - 1 / num_classes)
+    assert even == pytest.approx(shift, rel=0.1) and even < 0
+    assert floor == pytest.approx(even, rel=0.1)
+    assert abs(at_random) < 0.2 * abs(even)
 
 
 def test_precision_and_recall_are_torch_fidelitys(monkeypatch):
