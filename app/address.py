@@ -9,6 +9,35 @@ from engine.errors import EngineError, InputError
 from engine.models.bundled import ModelInfo, damaged_models, read_model_info
 from engine.runs.store import open_run
 
+# Streamlit makes an entry of each choice that is written, so that Back seems dead. Here only another page makes one;
+# what that page writes before the address names it doesn't stay on the entry of the page before
+_HISTORY_JS = """
+export default function () {
+  if (history.entpruner) return;
+  history.entpruner = true;
+  let clicked = location;
+  document.addEventListener("click", () => { clicked = new URL(location); }, true);
+  const push = history.pushState;
+  history.pushState = function (state, title, url) {
+    if (new URL(url, location).pathname === location.pathname) return this.replaceState(state, title, url);
+    if (clicked.pathname === location.pathname) this.replaceState(state, title, clicked.href);
+    return push.call(this, state, title, url);
+  };
+}
+"""
+_HISTORY_CSS = """
+[data-testid="stLayoutWrapper"]:has(> .st-key-history) {
+  position: absolute;
+}
+"""
+_history = st.components.v2.component("entpruner.history", js=_HISTORY_JS, css=_HISTORY_CSS, isolate_styles=False)
+
+
+def one_entry_a_page() -> None:
+    """One press of Back goes to the page before, however many choices were made on this one."""
+    with st.container(key="history"):
+        _history(key="history_of_pages")
+
 
 def remember(**choices: object) -> None:
     """Writes choices to the address bar; None takes one away."""

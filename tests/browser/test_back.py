@@ -1,0 +1,58 @@
+"""The browser's Back: one press for each page, whatever was chosen on it, and the page is as it was left."""
+
+import pytest
+
+from tests.browser.conftest import Server
+from tests.browser.walk import choose, settled
+
+pytestmark = pytest.mark.browser
+
+
+def visit(tab, page: str) -> None:
+    """By the menu."""
+    tab.get_by_role("link", name=page, exact=True).first.click()
+    arrived(tab, page)
+
+
+def arrived(tab, title: str) -> None:
+    tab.get_by_role("heading", name=title, exact=True).wait_for()
+    settled(tab)
+    tab.wait_for_selector(".ep-foot", state="attached")
+
+
+def test_back_takes_one_press_a_page(furnished: Server, finished: str, open_tab) -> None:
+    tab = open_tab()
+    tab.goto(furnished.url)
+    tab.wait_for_function("history.entpruner")
+    settled(tab)
+    entries, left = tab.evaluate("history.length"), []
+    for page in ("Importance", "Prune", "Compare", "Model & data", "Runs", "Importance", "Prune"):
+        visit(tab, page)
+        if page == "Importance":
+            choose(tab, "Prediction")
+            choose(tab, "Target")
+        left.append((page, tab.url))
+    assert tab.evaluate("history.length") == entries + len(left)
+    for page, url in reversed(left[:-1]):
+        tab.go_back()
+        arrived(tab, page)
+        assert tab.url == url
+    tab.go_back()
+    assert tab.url.rstrip("/") == furnished.url
+
+
+def test_back_from_another_page_leads_to_the_run(furnished: Server, finished: str, open_tab) -> None:
+    """What the page after it writes before its own name is in the address isn't written over the run."""
+    tab = open_tab()
+    tab.goto(f"{furnished.url}/prune?run={finished}&stage=1")
+    arrived(tab, "Prune")
+    tab.wait_for_function("history.entpruner")
+    run = tab.url
+    tab.get_by_test_id("stMain").get_by_role("button", name="Compare", exact=True).click()
+    arrived(tab, "Compare")
+    visit(tab, "Importance")
+    tab.go_back()
+    arrived(tab, "Compare")
+    tab.go_back()
+    arrived(tab, "Prune")
+    assert tab.url == run
