@@ -7,12 +7,13 @@ import streamlit as st
 
 from app import address, blocks, glossary, jobs, known, sliders
 from app.pruning import judging, vote_table
+from app.pruning.fields import Fields, asked_number
 from engine.compute import PRECISIONS, USUAL, Compute
-from engine.evaluation.protocol import Protocol
+from engine.evaluation.protocol import MIN_IMAGES, Protocol
 from engine.importance.config import ORDERS, VARIABLES
 from engine.models.bundled import ModelInfo
-from engine.pruning.config import RECOVERY_SHARES, STAGES_VARIABLE, PruneConfig, usual_scoring
-from engine.training.config import SCHEDULES, check_batch, usual_recovery
+from engine.pruning.config import DEFAULT_WEIGHTS, RECOVERY_SHARES, STAGES_VARIABLE, PruneConfig, usual_scoring
+from engine.training.config import SCHEDULES, usual_recovery
 
 _WAYS = {
     "rank": ("By rank", "Drop the blocks that the heatmap ranks as least important."),
@@ -24,7 +25,7 @@ _MOST_STAGES = 6
 _SHARES = {"even": "Even", "last-heavy": "More for later", "final": "Most for the last"}
 
 
-def plan(info: ModelInfo, data: str) -> dict:
+def plan(info: ModelInfo, data: str, fields: Fields) -> dict:
     """What to drop, as the params of the run; empty while nothing is chosen."""
     st.header("1 · What to drop", anchor=False)
     way = address.choose(
@@ -35,8 +36,8 @@ def plan(info: ModelInfo, data: str) -> dict:
     if way != "hand":
         address.remember(block=None)
     if way == "adaptive":
-        return _adaptive(info, data)
-    drop = _by_rank(info, data) if way == "rank" else _by_hand(info)
+        return _adaptive(info, data, fields)
+    drop = _by_rank(info, data, fields) if way == "rank" else _by_hand(info)
     return {"drop": drop} if drop else {}
 
 
@@ -54,48 +55,54 @@ def num_left(info: ModelInfo, plan: dict) -> int:
     return plan.get("target_depth") or info.depth - len(plan["drop"])
 
 
-def _adaptive(info: ModelInfo, data: str) -> dict:
-    goal = st.segmented_control(
-        "End at", ["a depth", "a speed-up"], default="a depth", key="goal", required=True,
+def _adaptive(info: ModelInfo, data: str, fields: Fields) -> dict:
+    goal = fields.choice(
+        st.segmented_control, "End at", ["a depth", "a speed-up"], "a depth", name="goal", key="goal",
         help="A depth: so many blocks stay. A speed-up: blocks go until one pass takes so many times fewer MACs; how "
         "much faster that is on your machine is measured after each stage. " + glossary.explain("MACs"),
     )  # fmt: skip
     left, middle, right = st.columns(3, gap="medium")
     if goal == "a depth":
-        depth = sliders.whole_number(
-            left, "Blocks to keep", 1, info.depth - 1, max(1, info.depth * 2 // 3), key="target_depth",
+        depth = fields.slider(
+            left, "Blocks to keep", 1, info.depth - 1, max(1, info.depth * 2 // 3), name="keep", key="target_depth",
             help="The depth to end at. Fewer blocks are faster and harder to recover.",
         )  # fmt: skip
         plan = {"target_depth": depth}
     else:
+        most = float(min(8, info.depth - 1))
         speedup = left.slider(
-            "Times fewer MACs", 1.1, float(min(8, info.depth - 1)), 1.5, 0.1, key="target_speedup",
+            "Times fewer MACs", 1.1, most, asked_number("speedup", 1.1, most, 1.5), 0.1, key="target_speedup",
             help="MACs of the intact model over MACs of the pruned one, counted. At least this much is reached.",
         )  # fmt: skip
-        plan = {"target_speedup": speedup}
+        plan = {"target_speedup": fields.note("speedup", speedup, 1.5)}
     to_go = info.depth - num_left(info, plan)
-    plan["num_stages"] = sliders.whole_number(
-        middle, "Stages", 1, min(_MOST_STAGES, to_go), sliders.wanted("num_stages", PruneConfig.num_stages),
+    most_stages = min(_MOST_STAGES, to_go)
+    asked_stages = asked_number("stages", 1, most_stages, PruneConfig.num_stages)
+    stages = sliders.whole_number(
+        middle, "Stages", 1, most_stages, sliders.wanted("num_stages", asked_stages),
         key="num_stages", on_change=lambda: sliders.want("num_stages"),
         help="Dropping happens in this many rounds, at most one for each block that goes; importance is measured "
         "afresh before each.",
     )  # fmt: skip
-    most = right.number_input(
-        "Most blocks in a stage", 1, info.depth - 1, None, key="max_per_stage", placeholder="automatic",
+    plan["num_stages"] = fields.note("stages", stages, min(PruneConfig.num_stages, most_stages))
+    most = fields.number(
+        right, "Most blocks in a stage", 1, info.depth - 1, None, 1, name="most", key="max_per_stage",
+        placeholder="automatic",
         help="No stage drops more than this. Left empty: an even share of what is left to drop, plus one.",
     )  # fmt: skip
     least = "At least " if goal == "a speed-up" else ""
     st.html(blocks.strip(["intact"] * info.depth) + f'<p class="ep-note">{least}{to_go} of these will go.</p>')
-    plan["ced"] = _scoring(data)
+    plan["ced"] = _scoring(data, fields)
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     step = left.toggle(
-        "Stop at each decision and ask me", key="step",
+        "Stop at each decision and ask me", address.asked("ask") == "True", key="step",
         help="The run rests after each vote: you see the candidates and go on, change what counts, or decide "
         "otherwise. You can switch this on and off while the run goes on.",
     )  # fmt: skip
-    plan["recovery_shares"] = right.segmented_control(
-        "Recovery steps", list(_SHARES), default=PruneConfig.recovery_shares, key="recovery_shares", required=True,
-        format_func=_SHARES.get,
+    fields.note("ask", step, False)
+    plan["recovery_shares"] = fields.choice(
+        right.segmented_control, "Recovery steps", list(_SHARES), PruneConfig.recovery_shares, name="shares",
+        key="recovery_shares", format_func=_SHARES.get,
         help="Their sum is the same. "
         + " ".join(f"{words}: {RECOVERY_SHARES[name]}." for name, words in _SHARES.items()),
     )  # fmt: skip
@@ -104,21 +111,24 @@ def _adaptive(info: ModelInfo, data: str) -> dict:
             '<p class="ep-note">At each stage the engine ranks the candidates (drop 1 block, 2 blocks, …) by three '
             "voters and adds up the ranks with these weights. The lowest sum wins.</p>"
         )
-        weights = vote_table.weight_sliders(None, key="form_weight")
+        asked = {voter: asked_number(voter, 0.0, 2.0, usual) for voter, usual in DEFAULT_WEIGHTS.items()}
+        weights = vote_table.weight_sliders(asked, key="form_weight")
+        for voter, weight in weights.items():
+            fields.note(voter, weight, DEFAULT_WEIGHTS[voter])
     return plan | {"max_per_stage": most, "weights": weights} | ({"step": True} if step else {})
 
 
-def _scoring(data: str) -> dict:
+def _scoring(data: str, fields: Fields) -> dict:
     """By which reading of CED a stage orders its blocks."""
     left, right = st.columns(2, gap="medium")
-    variable = left.selectbox(
-        "Blocks ordered by", list(VARIABLES), list(VARIABLES).index(STAGES_VARIABLE), key="stages_variable",
+    variable = fields.choice(
+        left.selectbox, "Blocks ordered by", list(VARIABLES), STAGES_VARIABLE, name="orderby", key="stages_variable",
         format_func=lambda name: f"CED: {name}", persist_state="session",
         help=" ".join(f"{about.title}. {about.meaning}" for about in VARIABLES.values())
         + " The Arena page shows how each did.",
     )  # fmt: skip
-    order = right.segmented_control(
-        "Within a stage", list(ORDERS), default="independent", key="stages_order", required=True,
+    order = fields.choice(
+        right.segmented_control, "Within a stage", list(ORDERS), "independent", name="within", key="stages_order",
         format_func={"independent": "Each block alone", "greedy": "Again after each removal"}.get,
         help="Each block alone: scored once a stage. Again after each removal: joint effects count, and a stage's "
         "scoring takes several times as long.",
@@ -127,7 +137,7 @@ def _scoring(data: str) -> dict:
     return asdict(usual_scoring(variable=variable, order=order, samples=samples))
 
 
-def recovery(info: ModelInfo, data: str) -> dict:
+def recovery(info: ModelInfo, data: str, fields: Fields) -> dict:
     """How to adapt, recover and measure, as the params of the run."""
     st.header("2 · How to recover", anchor=False)
     usual = usual_recovery(info.num_parameters)
@@ -136,45 +146,46 @@ def recovery(info: ModelInfo, data: str) -> dict:
     few = f"_{data}" if num_images < usual.batch_size else ""
     first, second = (st.columns(4, gap="medium") for _ in range(2))
     advised = known.usual_adaptation(info, data)
-    adapt_steps = first[0].number_input(
-        "Adapt first", 0, 1_000_000, advised, 50, key=f"adapt_{info.name}_{data}", persist_state="session",
+    adapt_steps = fields.number(
+        first[0], "Adapt first", 0, 1_000_000, advised, 50, name="adapt", key=f"adapt_{info.name}_{data}",
         help="Steps that train the intact model on your data before anything is scored or dropped, so that the scores "
         "and the stages start from a model that knows the data. Recommended where the data has other classes than the "
         "model. 0 is without.",
     )  # fmt: skip
     finetune = usual_recovery(
         info.num_parameters,
-        num_steps=first[1].number_input(
-            "Steps", 0, 1_000_000, usual.num_steps, 50, key="num_steps", persist_state="session",
+        num_steps=fields.number(
+            first[1], "Steps", 0, 1_000_000, usual.num_steps, 50, name="steps", key="num_steps",
             help="Training steps after each stage's blocks went. 0 drops the blocks and doesn't train.",
         ),
-        learning_rate=first[2].number_input(
-            "Learning rate", value=usual.learning_rate, format="%.1e", step=1e-4, key=f"learning_rate_{size}",
-            persist_state="session",
+        learning_rate=fields.number(
+            first[2], "Learning rate", 1e-8, 0.5, usual.learning_rate, 1e-4, name="rate", key=f"learning_rate_{size}",
+            format="%.1e",
             help="AdamW without weight decay. Usual are 1e-4 for large models and 4e-3 for small ones.",
         ),
-        schedule=first[3].selectbox(
-            "Schedule", SCHEDULES, SCHEDULES.index(usual.schedule), key=f"schedule_{size}", persist_state="session",
+        schedule=fields.choice(
+            first[3].selectbox, "Schedule", SCHEDULES, usual.schedule, name="schedule", key=f"schedule_{size}",
+            persist_state="session",
             help="constant: the same rate throughout. cosine: down to zero at the last step of the last stage.",
         ),
-        batch_size=second[0].number_input(
-            "Batch", 1, 4096, min(usual.batch_size, num_images), 16, key=f"batch_size{few}", persist_state="session",
+        batch_size=fields.number(
+            second[0], "Batch", 1, min(4096, num_images), min(usual.batch_size, num_images), 16, name="batch",
+            key=f"batch_size{few}",
             help="Images in one training step; at most as many as the data has.",
         ),
-        distill_weight=second[1].number_input(
-            "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="distill_weight", persist_state="session",
+        distill_weight=fields.number(
+            second[1], "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, name="distill", key="distill_weight",
             help="Its weight beside learning from the data. 0 is without; costs about half again. Needs an intact "
             "model that knows the data's classes: adapt first where it doesn't. " + glossary.explain("distillation"),
         ),
     )  # fmt: skip
-    check_batch(finetune, num_images)
-    to_score = second[2].number_input(
-        "Images to score", 1, 50_000, Protocol.num_images, 100, key="num_images", persist_state="session",
-        help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain. "
-        + glossary.explain("FID", "KID"),
+    to_score = fields.number(
+        second[2], "Images to score", MIN_IMAGES, 50_000, Protocol.num_images, 100, name="images", key="num_images",
+        help="Images drawn before and after for FID, KID and class accuracy. Fewer is faster and less certain; "
+        f"{MIN_IMAGES} are the least that a number can rest on. " + glossary.explain("FID", "KID"),
     )  # fmt: skip
-    compute = _arithmetic(second[3])
-    judged = judging.draw(info, to_score, precision=compute.precision)
+    compute = _arithmetic(second[3], fields)
+    judged = judging.draw(info, to_score, fields, precision=compute.precision)
     if advised and not adapt_steps:
         st.html(
             f'<p class="ep-note">{info.name} doesn\'t know the classes of {data} yet. Without adapting first, what is '
@@ -184,15 +195,16 @@ def recovery(info: ModelInfo, data: str) -> dict:
     return params if compute == USUAL else {**params, "compute": asdict(compute)}
 
 
-def _arithmetic(place: Any) -> Compute:
+def _arithmetic(place: Any, fields: Fields) -> Compute:
     """In which numbers the run works."""
     ways = {
         f"{name}{', compiled' if compiled else ''}": Compute(precision=name, compile=compiled)
         for compiled in (False, True)
         for name in PRECISIONS
     }
-    chosen = place.selectbox(
-        "Arithmetic", list(ways), key="arithmetic", persist_state="session",
+    chosen = fields.choice(
+        place.selectbox, "Arithmetic", list(ways), next(iter(ways)), name="arithmetic", key="arithmetic",
+        persist_state="session",
         help="For GPUs; on a CPU keep fp32. "
         + " ".join(f"{name}: {words}." for name, words in PRECISIONS.items())
         + " compiled: blocks by torch.compile, slow at first, then faster; one that can't be runs as it is, and "
@@ -201,7 +213,7 @@ def _arithmetic(place: Any) -> Compute:
     return ways[chosen]
 
 
-def _by_rank(info: ModelInfo, data: str) -> list[int]:
+def _by_rank(info: ModelInfo, data: str, fields: Fields) -> list[int]:
     ced = jobs.latest_ced(info.name, data)
     if ced is None:
         st.html(
@@ -214,8 +226,8 @@ def _by_rank(info: ModelInfo, data: str) -> list[int]:
         )  # fmt: skip
         return []
     result = jobs.ced_result(ced)
-    num = sliders.whole_number(
-        st, "How many blocks to drop", 1, info.depth - 1, max(1, info.depth // 3), key="num_drop",
+    num = fields.slider(
+        st, "How many blocks to drop", 1, info.depth - 1, max(1, info.depth // 3), name="drop", key="num_drop",
         help="The least important go first.",
     )  # fmt: skip
     drop = sorted(result["order"][:num])

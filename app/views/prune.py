@@ -6,7 +6,7 @@ from app import address, jobs
 from app.access import rights
 from app.drawing_time import seconds_of_intact
 from app.errors import show
-from app.pruning import driving, prune_form, prune_watch
+from app.pruning import driving, fields, prune_form, prune_watch
 from engine.errors import EngineError, InputError
 from engine.evaluation.protocol import Protocol
 from engine.models.bundled import ModelInfo
@@ -19,17 +19,19 @@ def page() -> None:
     st.title("Prune", anchor=False)
     run = _run_on_screen()
     if run is not None:
-        address.remember(run=run.id, model=None, data=None, how=None, block=None)
+        address.remember(run=run.id, model=None, data=None, how=None, block=None, **dict.fromkeys(fields.NAMES))
         prune_watch.draw(run)
         return
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        info = address.choose_model("prune")
+        info = address.choose_model("prune", on_change=fields.forget_usual)
     with right:
-        data = address.choose_data("prune", info)
-    params = prune_form.plan(info, data)
-    recovery = prune_form.recovery(info, data)
-    _start(info, data, params, recovery)
+        data = address.choose_data("prune", info, on_change=fields.forget_usual)
+    form = fields.Fields()
+    params = prune_form.plan(info, data, form)
+    recovery = prune_form.recovery(info, data, form)
+    form.remember()
+    _start(info, data, params, recovery, wrong=form.wrong)
 
 
 def _run_on_screen() -> Run | None:
@@ -50,8 +52,10 @@ def _run_on_screen() -> Run | None:
     return jobs.last_prune()
 
 
-def _start(info: ModelInfo, data: str, plan: dict, recovery: dict) -> None:
-    if plan:
+def _start(info: ModelInfo, data: str, plan: dict, recovery: dict, *, wrong: list[str]) -> None:
+    if wrong:
+        st.html(f'<p class="ep-note">Out of range: {", ".join(wrong)}. Put that right; then you can start.</p>')
+    elif plan:
         asked = {key: value for key, value in plan.items() if key not in ("step", "ced")}
         config_from(PruneConfig, {**asked, "adapt_steps": recovery["adapt_steps"]}).check_against(info.depth)
         st.html(f'<p class="ep-say">{_summary(info, plan, recovery)}</p>')
@@ -61,7 +65,7 @@ def _start(info: ModelInfo, data: str, plan: dict, recovery: dict) -> None:
         "Start pruning", type="primary",
         **rights.guarded(
             "Queues the run. It goes on when you close the browser, and you can pause or cancel it at any step.",
-            disabled=not plan,
+            disabled=bool(wrong) or not plan,
         ),
     ):  # fmt: skip
         title = f"{info.name} on {data}: {prune_form.target(info, plan)}"

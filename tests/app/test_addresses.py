@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import jobs
+from app.pruning import fields
 from engine.runs.workspace import Workspace
 from tests.app.conftest import Open
 from tests.app.fixtures import add_arena, add_ced, add_prune
@@ -27,6 +28,23 @@ def two_heatmaps(workspace: Workspace) -> dict[str, str]:
 
 def form_by_hand(workspace: Workspace) -> dict[str, str]:
     return {**MODEL, "run": "new", "how": "hand", "block": "2,9"}
+
+
+def form_adaptive(workspace: Workspace) -> dict[str, str]:
+    return {**MODEL, "run": "new", "how": "adaptive", "keep": "6", "stages": "4", "most": "3", "orderby": "target",
+            "within": "greedy", "ask": "True", "shares": "even", "ntk": "1.5", "adapt": "100", "steps": "77",
+            "rate": "0.002", "schedule": "constant", "batch": "48", "distill": "2.5", "images": "64",
+            "arithmetic": "bf16", "sampler": "heun", "sampling": "9", "guidance": "1.0", "timing": "4", "seed": "5",
+            "features": "inception"}  # fmt: skip
+
+
+def form_speedup(workspace: Workspace) -> dict[str, str]:
+    return {**MODEL, "run": "new", "how": "adaptive", "goal": "a speed-up", "speedup": "2.5"}
+
+
+def form_by_rank(workspace: Workspace) -> dict[str, str]:
+    add_ced(workspace)
+    return {**MODEL, "run": "new", "how": "rank", "drop": "7"}
 
 
 def pruning(workspace: Workspace) -> dict[str, str]:
@@ -57,6 +75,15 @@ ADDRESSES: list[tuple[str, Callable[[Workspace], dict[str, str]], dict[str, obje
                                 "strip_importance": [3, 7], "first_seed": 16, "effect_class": "heart"}),
     ("importance", two_heatmaps, {"importance_look": "two", "ced_samples": 96, "importance_variable2": "prediction"}),
     ("prune", form_by_hand, {"prune_how": "hand", "strip_prune": [2, 9]}),
+    ("prune", form_adaptive, {"target_depth": 6, "num_stages": 4, "max_per_stage": 3, "stages_variable": "target",
+                              "stages_order": "greedy", "step": True, "recovery_shares": "even",
+                              "form_weight_ntk": 1.5, "adapt_demo-sit_shapes": 100, "num_steps": 77,
+                              "learning_rate_0.004": 0.002, "schedule_0.004": "constant", "batch_size": 48,
+                              "distill_weight": 2.5, "num_images": 64, "arithmetic": "bf16",
+                              "judge_sampler_flow": "heun", "judge_steps": 9, "judge_cfg": 1.0, "judge_batch": 4,
+                              "judge_seed": 5, "judge_features": "inception"}),
+    ("prune", form_speedup, {"goal": "a speed-up", "target_speedup": 2.5}),
+    ("prune", form_by_rank, {"num_drop": 7}),
     ("prune", pruning, {}),
     ("compare", compare, {"compare_class": "heart", "compare_order": "pixels", "compare_seed": "26",
                           "compare_amplify": 8, "way_class": "moon", "way_seed_moon": 17}),
@@ -100,6 +127,39 @@ def test_every_choice_goes_into_the_address(empty: Workspace, open_page: Open):
     at.selectbox(key="learn_digit").set_value(8).run()
     at.slider(key="learn_seed").set_value(2).run()
     assert (asked(at, "class"), asked(at, "seed")) == ("8", "2")
+
+
+def test_what_is_changed_in_the_prune_form_is_there_again_after_a_reload(empty: Workspace, open_page: Open):
+    at = open_page("prune", **MODEL, run="new", how="adaptive")
+    usual = {name: asked(at, name) for name in fields.NAMES}
+    assert set(usual.values()) == {None}, "what is usual makes no address longer"
+    at.slider(key="target_depth").set_value(6).run()
+    at.number_input(key="num_steps").set_value(77).run()
+    at.slider(key="num_stages").set_value(5).run()
+    at.number_input(key="adapt_demo-sit_shapes").set_value(100).run()
+    assert (asked(at, "keep"), asked(at, "steps"), asked(at, "stages")) == ("6", "77", "5")
+    again = open_page("prune", **{name: asked(at, name) for name in at.query_params})
+    assert again.slider(key="target_depth").value == 6 and again.slider(key="num_stages").value == 5
+    assert again.number_input(key="num_steps").value == 77
+    assert again.number_input(key="adapt_demo-sit_shapes").value == 100
+    again.selectbox(key="prune_model").set_value("demo-dit").run()
+    assert asked(again, "adapt") is None, "another model starts from its own usual adaptation"
+    assert again.number_input(key="adapt_demo-dit_shapes").value == 0
+    next(group for group in again.button_group if group.label == "How to choose").set_value("hand").run()
+    assert asked(again, "stages") is None and asked(again, "steps") == "77"
+
+
+@pytest.mark.parametrize("nonsense", ["-1", "0x5", "nan", "1e400", "9" * 5000, "none", "<b>", "6.5"])
+def test_nonsense_in_the_address_of_the_prune_form_is_left_out(empty: Workspace, open_page: Open, nonsense: str):
+    at = open_page("prune", **MODEL, run="new", how="adaptive", **dict.fromkeys(fields.NAMES, nonsense))
+    taken = {name for name in fields.NAMES if asked(at, name)}
+    assert taken <= {"6.5": {"distill", "guidance"}, "-1": {"seed"}}.get(nonsense, set()), taken
+    assert at.slider(key="target_depth").value == 8 and at.number_input(key="num_steps").value == 300
+    assert not at.error and not button(at, "Start pruning").disabled
+
+
+def button(at: AppTest, label: str):
+    return next(button for button in at.button if button.label == label)
 
 
 def test_settings_that_were_not_measured_have_no_run_in_the_address(empty: Workspace, open_page: Open):

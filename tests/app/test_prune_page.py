@@ -14,7 +14,7 @@ from app.pruning import driving, recovery, vote_table
 from app.pruning.stage_tree import Place, places
 from app.style import LIGHT
 from engine.compute import Compute
-from engine.evaluation.protocol import Protocol
+from engine.evaluation.protocol import MIN_IMAGES, Protocol
 from engine.evaluation.timing import Timing
 from engine.models.bundled import read_model_info
 from engine.pruning import vote
@@ -113,6 +113,34 @@ def test_how_long_it_takes_is_said_as_far_as_it_was_measured(empty: Workspace, o
     assert few and many and int(many[1]) * (60 if many[2] == "h" else 1) > int(few[1])
     at.selectbox(key="judge_sampler_flow").set_value("dopri5").run()
     assert "how long drawing 50,000 images for every stage takes shows after the first ones" in words(at)
+
+
+@pytest.mark.parametrize(
+    ("key", "bad", "line"),
+    [
+        ("learning_rate_0.004", 1e30, "Learning rate: 1e+30 is out of range. Choose 1e-08 … 0.5."),
+        ("learning_rate_0.004", 0.0, "Learning rate: 0.0 is out of range"),
+        ("learning_rate_0.004", -1.0, "Learning rate: -1.0 is out of range"),
+        ("num_steps", 999_999_999, "Steps: 999,999,999 is out of range. Choose 0 … 1,000,000."),
+        ("batch_size", 5000, "Batch: 5,000 is out of range. Choose 1 … 4,096."),
+        ("batch_size", 0, "Batch: 0 is out of range"),
+        ("distill_weight", 1e9, "Distillation: 1,000,000,000.0 is out of range. Choose 0.0 … 100.0."),
+        ("num_images", 1, f"Images to score: 1 is out of range. Choose {MIN_IMAGES} … 50,000."),
+        ("max_per_stage", 40, "Most blocks in a stage: 40 is out of range. Choose 1 … 11."),
+        ("judge_steps", 0, "Sampling steps: 0 is out of range. Choose 1 … 1,000."),
+    ],
+)
+def test_a_number_out_of_range_is_said_at_its_field_and_nothing_starts(
+    empty: Workspace, open_page: Open, key: str, bad: float, line: str
+) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
+    good = at.number_input(key=key).value
+    at.number_input(key=key).set_value(bad).run()
+    assert len(at.error) == 1 and at.error[0].value.startswith(line)
+    assert button(at, "Start pruning").disabled and at.selectbox(key="arithmetic") and at.number_input(key="num_images")
+    assert f"Out of range: {line.partition(':')[0]}. " in words(at) and "of recovery in all" not in words(at)
+    at.number_input(key=key).set_value(good).run()
+    assert not at.error and not button(at, "Start pruning").disabled
 
 
 def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Open) -> None:

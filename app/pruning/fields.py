@@ -1,0 +1,82 @@
+"""Fields of the prune form: what was chosen is in the address where it isn't the usual, and what can't be is said."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app import address, sliders
+from app.errors import show
+
+#: how the address calls them
+NAMES = (
+    "drop", "goal", "keep", "speedup", "stages", "most", "orderby", "within", "ask", "shares", "cost", "ntk", "zico",
+    "adapt", "steps", "rate", "schedule", "batch", "distill", "images", "arithmetic", "sampler", "sampling", "guidance",
+    "timing", "features", "seed",
+)  # fmt: skip
+_OF_THE_MODEL = ("drop", "keep", "most", "adapt", "rate", "schedule", "batch")  # what is usual depends on it
+
+
+def forget_usual() -> None:
+    """Another model or other data was chosen: its own usual values are what the form starts from."""
+    address.remember(**dict.fromkeys(_OF_THE_MODEL))
+
+
+class Fields:
+    def __init__(self) -> None:
+        self.wrong: list[str] = []  # labels of the fields that hold a number which can't be
+        self._chosen: dict[str, object] = {}
+
+    def remember(self) -> None:
+        """Into the address, once the form is drawn; what this form doesn't ask for goes from it."""
+        address.remember(**{name: self._chosen.get(name) for name in NAMES})
+
+    def choice(self, widget: Callable, label: str, options: Sequence, usual: Any, *, name: str, **more: Any) -> Any:
+        """A selectbox, or a segmented control, of a column or of the page."""
+        first = asked_option(name, options, usual)
+        if widget.__name__ == "selectbox":
+            value = widget(label, options, options.index(first), **more)
+        else:
+            value = widget(label, options, default=first, required=True, **more)
+        return self.note(name, value, usual)
+
+    def slider(self, place: Any, label: str, low: int, high: int, usual: int, *, name: str, **more: Any) -> int:
+        usual = min(max(usual, low), high)
+        value = sliders.whole_number(place, label, low, high, asked_number(name, low, high, usual), **more)
+        return self.note(name, value, usual)
+
+    def number(
+        self, place: Any, label: str, low: float, high: float, usual: float | None, step: float, *, name: str,
+        **more: Any,
+    ) -> Any:  # fmt: skip
+        """Between ``low`` and ``high``, both included and of one kind with ``step``.
+
+        Streamlit isn't told of the ends: the number that it keeps where another stands in the box would be taken.
+        """
+        first = asked_number(name, low, high, usual)
+        value = place.number_input(label, value=first, step=step, persist_state="session", **more)
+        if value is None or low <= value <= high:
+            return self.note(name, value, usual)
+        with place:
+            show(f"{label}: {value:,} is out of range. Choose {low:,} … {high:,}.")
+        self.wrong.append(label)
+        return min(max(value, low), high)
+
+    def note(self, name: str, value: Any, usual: Any) -> Any:
+        """``value``, which belongs into the address where it isn't the usual one."""
+        assert name in NAMES
+        if value != usual:
+            self._chosen[name] = value
+        return value
+
+
+def asked_option(name: str, options: Sequence, usual: Any) -> Any:
+    """What the address asks for, where that is one of the options."""
+    return next((option for option in options if str(option) == address.asked(name)), usual)
+
+
+def asked_number(name: str, low: float, high: float, usual: Any) -> Any:
+    """What the address asks for, where that is a number between these; ``low`` says of which kind."""
+    try:
+        number = type(low)(address.asked(name) or "")
+    except ValueError:
+        return usual
+    return number if low <= number <= high else usual
