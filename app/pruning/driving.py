@@ -11,6 +11,13 @@ from engine.runs.drive import Drive, pause_requested, pending_decision, read_dri
 from engine.runs.store import RESTING_STATES, Run, Stage
 from engine.training.config import FinetuneConfig
 
+#: how the recovery steps are shared out between the stages, after their number
+_SHARES = {
+    "even": " each",
+    "last-heavy": " each on average, more for later ones",
+    "final": " each on average, most of them for the last",
+}
+
 
 def at_rest(run: Run) -> bool:
     return run.status().state in RESTING_STATES
@@ -56,14 +63,10 @@ def plan_in_words(run: Run) -> str:
         f"{now['target_speedup']:g}× fewer MACs" if now.get("target_speedup") else f"{now.get('target_depth')} blocks"
     )
     stages = now.get("num_stages", PruneConfig.num_stages)
-    share = (
-        "each"
-        if now.get("recovery_shares", PruneConfig.recovery_shares) == "even"
-        else "each on average, more for later ones"
-    )
+    share = _SHARES.get(now.get("recovery_shares", PruneConfig.recovery_shares), "") if stages > 1 else ""
     asks = "stops at each decision" if stepping(run) else "decides by itself"
     rounds = "1 stage" if stages == 1 else f"{stages} stages"
-    return f"{adapting}To {goal} in {rounds}, {steps_of(steps, 'recovery')} {share}; {asks}."
+    return f"{adapting}To {goal} in {rounds}, {steps_of(steps, 'recovery')}{share}; {asks}."
 
 
 def decides_by_itself(run: Run) -> bool:

@@ -143,6 +143,22 @@ def test_a_number_out_of_range_is_said_at_its_field_and_nothing_starts(
     assert not at.error and not button(at, "Start pruning").disabled
 
 
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        ("even", " each; "),
+        ("last-heavy", " on average, more for later ones; "),
+        ("final", ", most of them for the last; "),
+    ],
+)
+def test_how_the_steps_are_shared_out_is_said_as_it_was_chosen(
+    empty: Workspace, open_page: Open, shares: str, said: str
+) -> None:
+    at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive", shares=shares)
+    button(at, "Start pruning").click().run()
+    assert "300 recovery steps each" in words(at) and said in words(at)
+
+
 def test_what_is_left_as_it_stands_is_the_usual(empty: Workspace, open_page: Open) -> None:
     at = open_page("prune", run="new", model="demo-sit", data="shapes", how="adaptive")
     assert at.number_input(key="max_per_stage").value is None
