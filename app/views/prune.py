@@ -94,13 +94,13 @@ def _how_long(info: ModelInfo, recovery: dict, *, steps: float, stages: float) -
     """``steps`` of training and ``stages`` to draw, both counted in those of the intact model."""
     protocol = Protocol(**recovery["protocol"])
     rate, drawing = jobs.seconds_per_image(info.name), seconds_of_intact(info.name, protocol)
-    images = f"drawing {protocol.num_images:,} images for every stage"
+    each = f"{protocol.num_images:,} images for every stage"
     if rate is None:
-        return f"How long training and {images} take on this machine shows after the first ones."
+        return f"How long training and drawing {each} take on this machine shows after the first ones."
     training = f"About {_minutes(rate * recovery['finetune']['batch_size'] * steps)} of training"
     if drawing is None:
-        return f"{training}, as measured last time; how long {images} takes shows after the first ones."
-    return f"{training} and {_minutes(drawing * stages)} of {images}, as measured last time."
+        return f"{training}, as measured last time; how long drawing {each} takes shows after the first ones."
+    return f"{training} and {_minutes(drawing * stages)} of drawing in all, {each}, as measured last time."
 
 
 def _minutes(seconds: float) -> str:
