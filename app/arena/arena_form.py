@@ -121,8 +121,8 @@ def _training(info: ModelInfo, data: str) -> tuple[int, FinetuneConfig]:
         ),
         distill_weight=distill.number_input(
             "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="arena_distill", persist_state="session",
-            help="Its weight beside learning from the data, for everybody. 0 is without; costs about half again. "
-            + glossary.explain("distillation"),
+            help="Its weight beside learning from the data, for everybody. 0 is without; with it a step takes "
+            "about 1.7 times as long. " + glossary.explain("distillation"),
         ),
     )  # fmt: skip
     return adapt_steps, finetune

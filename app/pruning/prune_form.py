@@ -175,8 +175,9 @@ def recovery(info: ModelInfo, data: str, fields: Fields) -> dict:
         ),
         distill_weight=fields.number(
             second[1], "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, name="distill", key="distill_weight",
-            help="Its weight beside learning from the data. 0 is without; costs about half again. Needs an intact "
-            "model that knows the data's classes: adapt first where it doesn't. " + glossary.explain("distillation"),
+            help="Its weight beside learning from the data. 0 is without; with it a step takes about 1.7 times "
+            "as long. Needs an intact model that knows the data's classes: adapt first where it doesn't. "
+            + glossary.explain("distillation"),
         ),
     )  # fmt: skip
     to_score = fields.number(
