@@ -74,7 +74,7 @@ def _upload_form(kind: str) -> None:
     several = kind == "models"
     files = st.file_uploader(
         "File to upload" + (", with its JSON config where it has one" if several else ""), type=_TYPES[kind],
-        accept_multiple_files=several, key=f"upload_{kind}",
+        accept_multiple_files=several, key=f"upload_{kind}", on_change=opening.close, args=(kind,),
         **rights.guarded(
             f"Up to {limit / 1024:g} GB. It is copied into the workspace's uploads folder under a name that can't "
             "leave it. For larger files give their path instead: a path costs no copy and has no limit."

@@ -71,11 +71,17 @@ def store(workspace: Workspace, files: Sequence[Upload]) -> Path:
 
 
 def check_kind(files: Sequence[Upload], endings: Sequence[str]) -> None:
-    """``endings`` without dots. The browser asks for these only; a hand-made request needn't. Raises InputError."""
+    """Raises InputError for a file of another kind or of no content.
+
+    ``endings`` without dots. The browser asks for these only; a hand-made request needn't.
+    """
     names = [safe_name(file.name) for file in files]
     other = next((name for name in names if name.rpartition(".")[2].lower() not in endings), None)
     if other:
         raise InputError(f"{other} isn't of a kind that is taken here: {', '.join('.' + one for one in endings)}")
+    empty = next((name for file, name in zip(files, names, strict=True) if not file.size), None)
+    if empty:
+        raise InputError(f"{empty} is empty: it has 0 bytes. Was it still being written? Upload it once more")
 
 
 def _is_there(file: Path, size: int) -> bool:

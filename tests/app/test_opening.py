@@ -420,6 +420,28 @@ def test_an_upload_is_written_and_looked_at(empty: Workspace, open_page: Open) -
     assert ref.is_relative_to(empty.root / "uploads")
 
 
+def test_another_file_to_upload_clears_what_was_found_in_the_first(empty: Workspace, open_page: Open) -> None:
+    at = open_page("open_data")
+    at.file_uploader[0].upload("flowers.zip", b"PK made up", "application/zip").run()
+    at.button(key="look_upload_data").click().run()
+    assert "What is in it?" in words(at) and at.query_params.get("ref")
+    at.run()
+    assert "What is in it?" in words(at)
+    at.file_uploader[0].set_value(("birds.zip", b"PK others", "application/zip")).run()
+    assert "What is in it?" not in words(at) and not at.query_params.get("ref")
+    assert "Keep it" not in [button.label for button in at.button]
+    at.button(key="look_upload_data").click().run()
+    assert "birds.zip" in words(at) and "flowers.zip" not in words(at)
+
+
+def test_an_upload_of_no_content_is_called_empty(empty: Workspace, open_page: Open) -> None:
+    at = open_page("open_data")
+    at.file_uploader[0].upload("flowers.zip", b"", "application/zip").run()
+    at.button(key="look_upload_data").click().run()
+    assert [error.value.split(":")[0] for error in at.error] == ["flowers.zip is empty"]
+    assert "What is in it?" not in words(at)
+
+
 @pytest.mark.parametrize(
     ("ref", "name"),
     [("/x/DiT-XL-2-256x256.pt", "dit-xl-2-256x256"), ("/x/a b.tar.gz", "a-b"), ("owner/Name", "name"), ("/", "model")],
