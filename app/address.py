@@ -15,14 +15,31 @@ _HISTORY_JS = """
 export default function () {
   if (history.entpruner) return;
   history.entpruner = true;
-  let clicked = location;
+  let clicked = location, wanted = location.href;
   document.addEventListener("click", () => { clicked = new URL(location); }, true);
   const push = history.pushState;
   history.pushState = function (state, title, url) {
-    if (new URL(url, location).pathname === location.pathname) return this.replaceState(state, title, url);
+    const to = new URL(url, location);
+    if (to.pathname === location.pathname) {
+      wanted = to.href;
+      return this.replaceState(state, title, url);
+    }
     if (clicked.pathname === location.pathname) this.replaceState(state, title, clicked.href);
     return push.call(this, state, title, url);
   };
+  // back over the entries that the first page made before this was here; the page itself needn't know
+  const entries = window.navigation?.entries() ?? [];
+  const here = window.navigation?.currentEntry?.index ?? 0;
+  let first = here;
+  const same = (entry) => entry?.sameDocument && new URL(entry.url).pathname === location.pathname;
+  while (same(entries[first - 1])) first--;
+  if (first === here) return;
+  const arrive = (event) => {
+    event.stopImmediatePropagation();
+    history.replaceState({}, "", wanted);
+  };
+  addEventListener("popstate", arrive, { capture: true, once: true });
+  history.go(first - here);
 }
 """
 _HISTORY_CSS = """

@@ -28,9 +28,9 @@ def test_back_takes_one_press_a_page(furnished: Server, finished: str, open_tab)
     entries, left = tab.evaluate("history.length"), []
     for page in ("Importance", "Prune", "Compare", "Model & data", "Runs", "Importance", "Prune"):
         visit(tab, page)
-        if page == "Importance":
-            choose(tab, "Prediction")
-            choose(tab, "Target")
+        if page == "Prune":
+            choose(tab, "By hand")
+            choose(tab, "Adaptive")
         left.append((page, tab.url))
     assert tab.evaluate("history.length") == entries + len(left)
     for page, url in reversed(left[:-1]):
@@ -39,6 +39,20 @@ def test_back_takes_one_press_a_page(furnished: Server, finished: str, open_tab)
         assert tab.url == url
     tab.go_back()
     assert tab.url.rstrip("/") == furnished.url
+
+
+def test_the_page_that_was_opened_first_has_one_entry_too(furnished: Server, open_tab) -> None:
+    tab = open_tab()
+    tab.goto(f"{furnished.url}/importance")
+    arrived(tab, "Importance")
+    tab.wait_for_function("history.entpruner && navigation.currentEntry.index === 0")
+    visit(tab, "Prune")
+    assert tab.evaluate("navigation.currentEntry.index") == 1
+    tab.go_back()
+    arrived(tab, "Importance")
+    assert "look=one" in tab.url
+    tab.go_back()
+    assert tab.url == "about:blank"
 
 
 def test_back_from_another_page_leads_to_the_run(furnished: Server, finished: str, open_tab) -> None:
