@@ -225,14 +225,14 @@ def test_there_are_never_more_stages_than_blocks_that_go_unless_asked_for(
 def test_a_run_that_diverged_goes_on_with_a_lower_learning_rate(capsys, tmp_path, tiny):
     folder, workspace = str(tmp_path / "run"), ["--workspace", str(tmp_path / "w")]
     called = [tiny if argument == "TINY" else argument for argument in (*PRUNE, "--batch-size", "8", "--drop", "1")]
-    arguments = [*called, "--adapt-steps", "3", "--learning-rate", "0.9", "--run", folder, *workspace]
+    arguments = [*called, "--adapt-steps", "9", "--learning-rate", "0.9", "--run", folder, *workspace]
     assert main(arguments) == 2
     assert "lower the learning rate and go on from the last good state" in capsys.readouterr().err
     assert main(["run", folder, "--learning-rate", "7", *workspace]) == 2
     assert "out of range" in capsys.readouterr().err
     assert main(["run", folder, "--learning-rate", "1e-3", *workspace]) == 0
     stages = Run(tmp_path / "run").stages()
-    assert [stage.info["train"]["num_steps"] for stage in stages] == [3, 2]
+    assert [stage.info["train"]["num_steps"] for stage in stages] == [9, 2]
     assert {stage.info["finetune"]["learning_rate"] for stage in stages} == {1e-3}
 
 

@@ -1,6 +1,7 @@
 """Whole runs on a tiny model: what lands in the folder, and what survives being stopped at any moment."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ RECOVERY = asdict(FinetuneConfig(num_steps=8, batch_size=8, learning_rate=1e-3))
 ADAPTED = {"data": "glyphs", "target_depth": 2, "num_stages": 2, "adapt_steps": 6}
 ADAPTED |= {"finetune": {**RECOVERY, "distill_weight": 1.0}}
 HOT = {**RECOVERY, "learning_rate": 0.9}  # one step with it, and the pruned tiny model's gradient is NaN
+_FAR = 1e20  # a learning rate after which every product of two layers overflows
 
 
 @pytest.fixture
@@ -229,7 +231,7 @@ def fail(run, workspace):
 def test_a_training_that_diverges_goes_on_from_the_last_good_state_with_a_lower_rate(workspace, tiny):
     run = prune_run(workspace, tiny, target_depth=2, num_stages=1, finetune=HOT)
     line = fail(run, workspace)
-    assert "is nan at step 2 with learning rate 0.9; lower the learning rate and go on" in line
+    assert re.search(r" is (nan|inf) at step \d with learning rate 0\.9; lower the learning rate and go on", line)
     assert line.endswith(f"the last good state, which is kept: step 0 (the beginning) of stage 1 in {run.path}")
     kept = read_checkpoint(run.path, parent=0, number=1)
     assert kept.decision.record["candidates"] and not kept.pending
@@ -247,7 +249,7 @@ def test_a_training_that_diverges_goes_on_from_the_last_good_state_with_a_lower_
 def test_the_last_checkpoint_that_a_step_leads_on_from_is_what_is_kept(workspace, tiny, monkeypatch):
     usual = FinetuneConfig.learning_rate_at
     monkeypatch.setattr(prune_job_module, "_CHECKPOINT_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", lambda self, step: 1e-3 if step < 3 else 0.9)
+    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", lambda self, step: 1e-3 if step < 3 else _FAR)
     run = prune_run(workspace, tiny, drop=[1])
     assert f"kept: step 3 of stage 1 in {run.path}" in fail(run, workspace)  # step 4 led astray
     assert int(read_checkpoint(run.path, parent=0, number=1).state["step"]) == 3
@@ -262,7 +264,7 @@ def test_the_last_checkpoint_that_a_step_leads_on_from_is_what_is_kept(workspace
 def test_the_very_state_at_which_a_step_fails_is_not_kept(workspace, tiny, monkeypatch):
     """A step from it fails with any learning rate: paused there, the run begins the stage again."""
     usual = FinetuneConfig.learning_rate_at
-    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", lambda self, step: 0.9 if step == 2 else 1e-3)
+    monkeypatch.setattr(FinetuneConfig, "learning_rate_at", lambda self, step: _FAR if step == 2 else 1e-3)
     run = prune_run(workspace, tiny, drop=[1])
     with pytest.raises(Paused, match="step 3 of 8"):
         for progress in execute_run(run, workspace):
@@ -443,12 +445,12 @@ def test_an_evaluation_is_timed_as_asked_and_in_turns_with_its_baseline(workspac
 
 
 def test_what_was_said_of_a_model_holds_for_a_baseline_that_cant_say_it(workspace, make_model, tmp_path):
-    """Two checkpoints of pixels in the official layout: neither says its process or that it needs no autoencoder."""
+    """Two checkpoints in the official layout: neither says its process or its autoencoder."""
     model = make_model()
     for name, kept in (("whole", [0, 1, 2]), ("half", [0, 2])):
         part = model.with_network(model.network.with_blocks(kept), change=name, kept=kept)
         export_model(part, tmp_path / name, layout="official")
-    files = {name: str(next((tmp_path / name).glob("*.safetensors"))) for name in ("whole", "half")}
+    files = {name: str(next((tmp_path / name).glob("*.pt"))) for name in ("whole", "half")}
     said = {"process": "flow", "autoencoder": "autoencoder"}
     run = evaluate_run(workspace, files["half"], baseline=files["whole"], **said)
     list(execute_run(run, workspace))
