@@ -115,6 +115,8 @@ def _opening_file(path: Path, *, name: str, cache: Path | None) -> Iterator[Open
         return data
     if is_picture(head):
         raise AssetError(f"{name} is a single picture; expected the folder that holds the class folders")
+    if not head:
+        raise AssetError(f"{name} is empty: it has 0 bytes; was it still being written?")
     kind = next((kind for magic, kind in _OTHERS.items() if head.startswith(magic)), "no kind that is known")
     raise AssetError(
         f"{name} is of {kind}; expected a folder of class folders, a .zip or .tar of it, an .npz, latents or Parquet"

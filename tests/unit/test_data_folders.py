@@ -292,7 +292,7 @@ def test_references_that_name_nothing_are_refused_in_one_line(tmp_path):
 def test_files_of_other_kinds_are_refused_by_what_is_inside(tmp_path):
     for content, match in (
         (b"words", "no kind that is known"),
-        (b"", "no kind"),
+        (b"", "is empty: it has 0 bytes"),
         (b"7z\xbc\xaf\x27\x1c", "7z"),
         (b"Rar!\x1a\x07", "RAR"),
         (encoded(noise(1)), "single picture"),
