@@ -7,13 +7,14 @@ import streamlit as st
 
 sys.path[:0] = [] if str(Path(__file__).parents[1]) in sys.path else [str(Path(__file__).parents[1])]
 
-from app import address, footer, garbage, jobs, style  # noqa: E402
+from app import address, footer, garbage, jobs, phone_menu, style  # noqa: E402
 from app.access import rights, sign_in  # noqa: E402
 from app.errors import shown_as_one_line  # noqa: E402
 
 st.set_page_config(page_title="EntPruner Studio", layout="wide", initial_sidebar_state="collapsed")
 st.html(style.CSS)
 address.one_entry_a_page()
+phone_menu.closes_by_itself()
 rights.take_key_from_address()
 if not sign_in.is_open():
     st.stop()

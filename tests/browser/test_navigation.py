@@ -1,4 +1,5 @@
-"""The browser's Back: one press for each page, whatever was chosen on it, and the page is as it was left."""
+"""The browser's Back: one press for each page, whatever was chosen on it, and the page is as it was left; the menu of a
+phone is out of the way."""
 
 import pytest
 
@@ -70,3 +71,15 @@ def test_back_from_another_page_leads_to_the_run(furnished: Server, finished: st
     tab.go_back()
     arrived(tab, "Prune")
     assert tab.url == run
+
+
+def test_the_menu_of_a_phone_closes_once_a_page_is_chosen(furnished: Server, open_tab) -> None:
+    tab = open_tab(width=390)
+    tab.goto(furnished.url)
+    tab.wait_for_function("document.entprunerMenu")
+    settled(tab)
+    tab.get_by_test_id("stExpandSidebarButton").click()
+    tab.locator('[data-testid="stSidebar"][data-collapsed="false"]').wait_for()
+    tab.get_by_test_id("stSidebarNavLink").get_by_text("Runs", exact=True).click()
+    tab.get_by_role("heading", name="Runs", exact=True).wait_for()
+    tab.locator('[data-testid="stSidebar"][data-collapsed="true"]').wait_for(state="attached")
