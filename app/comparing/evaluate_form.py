@@ -85,7 +85,7 @@ def _protocol(picked: list[Picked], before: Protocol) -> Protocol:
         ),
         "features": features.choose(second[0], before.features, key="evaluate_features"),
         "seed": second[1].number_input(
-            "Seed", -(10**15), 10**15, min(max(before.seed, -(10**15)), 10**15), 1, key="evaluate_seed",
+            "Seed", 0, 10**15, min(max(before.seed, 0), 10**15), 1, key="evaluate_seed",
             help="The first image's; the others count on from it. Another seed draws other images of the same models.",
         ),
     }  # fmt: skip

@@ -43,7 +43,7 @@ def draw(info: ModelInfo, num_images: int, fields: Fields, *, precision: str) ->
         name = features.choose(second[0], asked_option("features", NAMES, usual.features), key="judge_features")
         fields.note("features", name, usual.features)
         seed = fields.number(
-            second[1], "Seed", -(10**15), 10**15, usual.seed, 1, name="seed", key="judge_seed",
+            second[1], "Seed", 0, 10**15, usual.seed, 1, name="seed", key="judge_seed",
             help="The first image's; the others count on from it.",
         )  # fmt: skip
         weights = features.path_of_weights(second[2], name, key="judge_weights")
