@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import blocks
+from app.comparing.numbers import interval, ranged
 from app.pruning import driving
 from app.wide import wide
 from engine.errors import AssetError
@@ -73,7 +74,7 @@ def facts(stage: Stage) -> list[str]:
     name = next((name for name in metrics.get("fidelity", {}) if name.startswith("FID")), None)
     if name:
         fid = metrics["fidelity"][name]
-        found.append(f"{html.escape(name)} <b>{fid['value']:.3g}</b> ({fid['low']:.3g} … {fid['high']:.3g})")
+        found.append(f"{html.escape(name)} <b>{ranged(fid)}</b> ({interval(fid)})")
     if speed := speedup(metrics):
         found.append(f"<b>{speed['value']:.2f}×</b> as fast ({speed['low']:.2f} … {speed['high']:.2f})")
     train = stage.info.get("train")
