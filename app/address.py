@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterable
 import streamlit as st
 
 from app import jobs, known
+from app.page_script import page_script
 from engine.errors import EngineError, InputError
 from engine.models.bundled import ModelInfo, damaged_models, read_model_info
 from engine.runs.store import open_run
@@ -42,18 +43,8 @@ export default function () {
   history.go(first - here);
 }
 """
-_HISTORY_CSS = """
-[data-testid="stLayoutWrapper"]:has(> .st-key-history) {
-  position: absolute;
-}
-"""
-_history = st.components.v2.component("entpruner.history", js=_HISTORY_JS, css=_HISTORY_CSS, isolate_styles=False)
-
-
-def one_entry_a_page() -> None:
-    """One press of Back goes to the page before, however many choices were made on this one."""
-    with st.container(key="history"):
-        _history(key="history_of_pages")
+#: one press of Back goes to the page before, however many choices were made on this one
+one_entry_a_page = page_script("history", _HISTORY_JS)
 
 
 def remember(**choices: object) -> None:

@@ -1,6 +1,6 @@
 """On a narrow screen the menu lies over the page, and Streamlit leaves it there when another page was chosen."""
 
-import streamlit as st
+from app.page_script import page_script
 
 _JS = """
 export default function () {
@@ -13,16 +13,5 @@ export default function () {
   });
 }
 """
-# of several lines: Streamlit takes one line for the name of a file
-_CSS = """
-[data-testid="stLayoutWrapper"]:has(> .st-key-phone_menu) {
-  position: absolute;
-}
-"""
-_closing = st.components.v2.component("entpruner.phone_menu", js=_JS, css=_CSS, isolate_styles=False)
-
-
-def closes_by_itself() -> None:
-    """Choosing a page from the menu of a narrow screen closes it."""
-    with st.container(key="phone_menu"):
-        _closing(key="phone_menu_closes")
+#: choosing a page from the menu of a narrow screen closes it
+closes_by_itself = page_script("phone_menu", _JS)

@@ -1,7 +1,6 @@
 """Commands that make runs and go on with them."""
 
 import argparse
-import json
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -116,7 +115,7 @@ def arena_command(args: argparse.Namespace) -> None:
 
 def _begun(run: Run, params: dict[str, Any]) -> Run:
     """Raises InputError where this isn't what was begun there: its table would be told of other settings."""
-    if run.kind != "arena" or json.loads(json.dumps(params)) != run.params:
+    if run.kind != "arena" or params != run.params:
         raise InputError(
             f"{run.path} holds a run of kind {run.kind!r} that was begun with other settings; go on with it by "
             f"python -m engine run {run.path}, or name a new folder"

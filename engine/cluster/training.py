@@ -145,7 +145,7 @@ def _train_loop(asked: dict[str, Any]) -> None:
             step: Any = trainer.train_step()
         except EngineError as error:
             if first:
-                mailbox.tell_step.remote(error)
+                ray.get(mailbox.tell_step.remote(error))
             if isinstance(error, OutOfMemory):
                 raise  # maybe here alone: the others wait for this one's part, and only Ray Train can end them
             return  # on every rank alike: the loss is the average
