@@ -14,11 +14,11 @@ from scipy.special import stdtrit
 
 from app.arena.arena_entries import Entry, entries
 from app.importance.criteria import short
+from app.numbers import decimals_for
 
 _FEWEST_RANDOM = 3  # sets drawn by lot that say something about chance
 CLOSE = 1.3  # times the intact model's FID: what pruning should stay within
 _NEAR = 1.3  # times the best's mean: beyond it, "within noise" would say that the two are alike
-_MOST_DECIMALS = 6
 _PATTERN = "last"  # the criterion that looks at nothing and costs nothing
 
 
@@ -242,7 +242,7 @@ def decimals(values: Sequence[dict[str, float | None]], *, times: float = 1.0) -
     usual value where no interval is known."""
     widths = [times * (value["high"] - value["low"]) for value in values if value["low"] is not None]
     usual, digits = (median(widths), 2) if any(widths) else (median(times * abs(v["mean"]) for v in values), 3)
-    return min(_MOST_DECIMALS, max(0, digits - 1 - math.floor(math.log10(usual)))) if usual else digits
+    return decimals_for(usual, digits=digits) if usual else digits
 
 
 def _times(ratio: dict[str, float | None]) -> str:

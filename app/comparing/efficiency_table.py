@@ -4,7 +4,7 @@ import html
 from collections.abc import Callable, Sequence
 
 from app.comparing.measured import Measured
-from app.comparing.numbers import count, interval, number, ranged
+from app.numbers import count, interval, number, ranged
 from engine.byte_size import byte_size
 from engine.evaluation.comparing import speedup
 

@@ -4,7 +4,7 @@ import html
 from collections.abc import Sequence
 
 from app.comparing.measured import Measured, fid_of, floor_of
-from app.comparing.numbers import interval, ranged
+from app.numbers import interval, ranged
 from engine.evaluation.comparing import best_of, compared, speedup
 
 

@@ -8,8 +8,8 @@ import streamlit as st
 from app.comparing import efficiency_table, metrics_files
 from app.comparing.headline import headline
 from app.comparing.measured import Measured, apart_in_words, floor_of, groups_alike, measured
-from app.comparing.numbers import change, interval, ranged
 from app.comparing.picked import Picked
+from app.numbers import change, interval, ranged
 from app.wide import wide
 from engine.evaluation.comparing import best_of, compared, higher_is_better
 

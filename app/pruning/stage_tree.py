@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app import blocks
-from app.comparing.numbers import interval, ranged
+from app.numbers import interval, ranged
 from app.pruning import driving
 from app.wide import wide
 from engine.errors import AssetError

@@ -13,7 +13,8 @@ import streamlit as st
 from PIL import Image
 from streamlit.testing.v1 import AppTest
 
-from app.comparing import class_drop, efficiency_table, metrics_files, metrics_table, numbers, pareto_line, ways
+from app import numbers
+from app.comparing import class_drop, efficiency_table, metrics_files, metrics_table, pareto_line, ways
 from app.comparing.compare_charts import Trade
 from app.comparing.headline import headline
 from app.comparing.measured import Measured, apart_in_words, groups_alike, measured

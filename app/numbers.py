@@ -1,4 +1,4 @@
-"""Numbers as they are written on the compare page."""
+"""Numbers as they are written: with as many decimals as their range allows."""
 
 import math
 
@@ -30,7 +30,12 @@ def interval(value: dict) -> str:
 
 def _decimals(value: dict) -> int:
     width = value["high"] - value["low"]
-    return min(_MOST_DECIMALS, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
+    return decimals_for(width, digits=2) if width > 0 else 3
+
+
+def decimals_for(size: float, *, digits: int) -> int:
+    """How many write a number of this size, above 0, with so many digits that count."""
+    return min(_MOST_DECIMALS, max(0, digits - 1 - math.floor(math.log10(size))))
 
 
 def _minus(text: str) -> str:
