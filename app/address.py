@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 import streamlit as st
 
-from app import jobs, known
+from app import chosen, jobs, known
 from app.page_script import page_script
 from engine.errors import EngineError, InputError
 from engine.models.bundled import ModelInfo, damaged_models, read_model_info
@@ -107,7 +107,9 @@ def choose(
             wanted = None
         wanted = wanted or st.session_state.get(remembered)
         st.session_state[key] = wanted if wanted in options else options[0]
-    value = widget(label, options, key=key, format_func=format_func, help=help, on_change=on_change, **more)
+    value = chosen.drawn(
+        widget, label, options, key=key, format_func=format_func, help=help, on_change=on_change, **more
+    )
     value = options[0] if value is None else value
     st.session_state[remembered] = value
     remember(**{param: value})
@@ -126,7 +128,7 @@ def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
     if wanted and "@" in wanted and wanted not in pruned and _stage_exists(wanted):
         pruned = {wanted: wanted, **pruned}
     titles = known.model_titles() | pruned
-    chosen = choose(
+    name = choose(
         "Model",
         list(titles),
         param="model",
@@ -135,15 +137,15 @@ def choose_model(page: str, *, on_change: Callable | None = None) -> ModelInfo:
         on_change=on_change,
         help="A model that ships with the studio, one of yours that you opened, or one you pruned here before.",
     )
-    _note_use("models", chosen)
-    return models.get(chosen) or model_info(chosen)
+    _note_use("models", name)
+    return models.get(name) or model_info(name)
 
 
 def choose_data(page: str, info: ModelInfo, *, on_change: Callable | None = None) -> str:
     names = known.data_names()
     if f"{page}_data" not in st.session_state and not asked("data") and "last_data" not in st.session_state:
         st.session_state["last_data"] = info.trained_on
-    chosen = choose(
+    name = choose(
         "Data",
         names,
         param="data",
@@ -151,8 +153,8 @@ def choose_data(page: str, info: ModelInfo, *, on_change: Callable | None = None
         on_change=on_change,
         help="The images that importance is measured on and that recovery trains with: bundled, or opened by you.",
     )
-    _note_use("data", chosen)
-    return chosen
+    _note_use("data", name)
+    return name
 
 
 def _note_use(kind: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from app import chosen
 from engine.runs.store import Stage
 
 _LEGEND = {
@@ -48,5 +49,5 @@ def stage_strip(first: Stage, stage: Stage, *, small: bool = False, next_drop: l
 
 def pick_blocks(depth: int, *, key: str, label: str, help: str) -> list[int]:
     """The strip to click on; blocks clicked are the ones dropped."""
-    chosen = st.pills(label, range(depth), selection_mode="multi", key=f"strip_{key}", help=help)
-    return sorted(chosen or [])
+    picked = chosen.drawn(st.pills, label, range(depth), selection_mode="multi", key=f"strip_{key}", help=help)
+    return sorted(picked or [])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import address, charts, glossary, pictures
+from app import address, charts, chosen, glossary, pictures
 from app.comparing import scrubber, way_question, way_words
 from app.comparing.compare_charts import looks, parting
 from app.comparing.picked import Picked
@@ -65,17 +65,19 @@ def _pick(classes: Sequence[str], seeds: Sequence[int]) -> int:
     """Place of the chosen picture among the shared ones; in the address by its seed."""
     _take_from_address(classes, seeds)
     left, right = st.columns(2, gap="medium")
-    chosen = left.selectbox(
+    name = chosen.drawn(
+        left.selectbox,
         "Class to follow",
         list(dict.fromkeys(classes)),
         key="way_class",
         help="The class that the models are asked for.",
     )
-    places = {seed: place for place, (name, seed) in enumerate(zip(classes, seeds, strict=True)) if name == chosen}
-    seed = right.selectbox(
+    places = {seed: place for place, (one, seed) in enumerate(zip(classes, seeds, strict=True)) if one == name}
+    seed = chosen.drawn(
+        right.selectbox,
         "Seed to follow",
         list(places),
-        key=f"way_seed_{chosen}",
+        key=f"way_seed_{name}",
         help="All of these stages kept a picture of it. " + glossary.explain("seed"),
     )
     address.remember(follow=seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app import address, charts, glossary, jobs, pictures
+from app import address, charts, chosen, glossary, jobs, pictures
 from app.errors import one_line_errors, show
 from app.style import palette
 from engine.evaluation.protocol import Protocol
@@ -53,7 +53,8 @@ def _picture_controls(info: ModelInfo) -> dict:
     left, right = st.columns([2, 1], vertical_alignment="bottom", gap="small")
     if "effect_class" not in st.session_state and address.asked("class") in info.class_names:
         st.session_state["effect_class"] = address.asked("class")
-    chosen = left.selectbox(
+    name = chosen.drawn(
+        left.selectbox,
         "Pictures of",
         [_EVERY_CLASS, *info.class_names],
         key="effect_class",
@@ -69,9 +70,9 @@ def _picture_controls(info: ModelInfo) -> dict:
         help="Eight other pieces of starting noise. Intact and pruned always share theirs.",
     )
     first = st.session_state["first_seed"]
-    address.remember(seed=first or None, **{"class": None if chosen == _EVERY_CLASS else chosen})
+    address.remember(seed=first or None, **{"class": None if name == _EVERY_CLASS else name})
     num_classes = len(info.class_names)
-    one = info.class_names.index(chosen) if chosen in info.class_names else None
+    one = info.class_names.index(name) if name in info.class_names else None
     step = max(1, num_classes / NUM_PICTURES)
     spread = [int(i * step) % num_classes for i in range(NUM_PICTURES)]
     return {

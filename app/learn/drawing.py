@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 from PIL import Image
 
-from app import address, pictures
+from app import address, chosen, pictures
 from app.learn import chart, learn_charts
 from app.learn.asking import Answers, Questions, answered, ask_all
 from app.learn.lesson import Formula, Lesson, Link, Question, Screen, Still
@@ -31,11 +31,12 @@ def _chosen() -> tuple[int, int]:
             wanted = address.asked_number(name, range(10))
             st.session_state[key] = usual if wanted is None else wanted
     left, right = st.columns(2, gap="medium")
-    label = left.selectbox(
-        "Digit", range(10), key="learn_digit", persist_state="session", help="What the models are told to draw."
-    )
+    label = chosen.drawn(
+        left.selectbox, "Digit", range(10), key="learn_digit", persist_state="session",
+        help="What the models are told to draw.",
+    )  # fmt: skip
     seed = right.slider(
-        "Seed", 0, 9, key="learn_seed", persist_state="session",
+        "Seed", 0, 9, st.session_state["learn_seed"], key="learn_seed", persist_state="session",
         help="The starting noise. Both models start from the same noise.",
     )  # fmt: skip
     address.remember(seed=seed, **{"class": label})

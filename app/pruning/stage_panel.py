@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app import address
+from app import address, chosen
 from app.access import rights
 from app.comparing import metrics_table
 from app.comparing.measured import measured
@@ -25,8 +25,8 @@ def pick(run: Run, stages: list[Stage]) -> Stage:
     elif st.session_state[key] == st.session_state.get(newest):
         st.session_state[key] = numbers[-1]
     st.session_state[newest] = numbers[-1]
-    number = st.pills(
-        "Look at stage", numbers, key=key, required=True,
+    number = chosen.drawn(
+        st.pills, "Look at stage", numbers, key=key, required=True,
         help="Shows why its blocks went, and lets you go back to it and branch.",
     )  # fmt: skip
     address.remember(stage=number)

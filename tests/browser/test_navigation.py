@@ -1,5 +1,8 @@
-"""The browser's Back: one press for each page, whatever was chosen on it, and the page is as it was left; the menu of a
-phone is out of the way."""
+"""The browser's Back: one press for each page, whatever was chosen on it, and the page is as it was left; what an
+address asked for stays where a click came early; the menu of a phone is out of the way."""
+
+import re
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -71,6 +74,20 @@ def test_back_from_another_page_leads_to_the_run(furnished: Server, finished: st
     tab.go_back()
     arrived(tab, "Prune")
     assert tab.url == run
+
+
+def test_what_the_address_asked_for_survives_a_click_before_it_was_loaded(furnished: Server, open_tab) -> None:
+    """Streamlit loads each kind of widget on its own; one that comes late mustn't begin at its usual value."""
+    tab, held = open_tab(), []
+    tab.context.route(re.compile(r"/Selectbox\.[^/]*js"), lambda route: held.append(route))
+    tab.goto(f"{furnished.url}/prune?model=demo-sit&data=digits")
+    choose(tab, "Adaptive")
+    assert held
+    for route in held:
+        route.continue_()
+    tab.get_by_test_id("stSelectbox").first.wait_for()
+    choose(tab, "By rank")
+    assert parse_qs(urlsplit(tab.url).query) == {"model": ["demo-sit"], "data": ["digits"], "how": ["rank"]}
 
 
 def test_the_menu_of_a_phone_closes_once_a_page_is_chosen(furnished: Server, open_tab) -> None:

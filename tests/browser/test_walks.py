@@ -216,6 +216,7 @@ def test_engineer(new_tab: Callable, app: App, tmp_path: Path) -> None:
         slide_to(tab, "Stages", 1)
         for label, value in (("Adapt first", 1), ("Steps", 2), ("Images to score", 16)):
             set_number(tab, label, value)
+        see(tab, "6 of these will go")
         see(tab, tab.get_by_role("button", name="Start pruning"))
     with walk.step("watches it", tab):
         tab.get_by_role("button", name="Start pruning").click()

@@ -23,6 +23,14 @@ SHOTS = "ENTPRUNER_WALKS"  # folder for the pictures; else they are in pytest's 
 PATIENCE = 400  # seconds for one thing to appear: machines that run tests are busy, and these aren't timing tests
 _TRIES = 8
 _IS = "([label, value]) => document.querySelector(`input[aria-label='${label}']`)?.value == value"
+_COUNT = """() => {
+  if (window.entprunerDrawn === undefined) {
+    const seen = new MutationObserver(() => window.entprunerDrawn++);
+    seen.observe(document.querySelector("[data-testid=stApp]"), {attributeFilter: ["data-test-script-state"]});
+  }
+  window.entprunerDrawn = 0;
+}"""
+_SOON = 3000  # milliseconds in which the page begins to be drawn anew; a choice that is there already draws nothing
 _SETTLED = "[data-testid=stApp][data-test-script-state=notRunning][data-test-connection-state=CONNECTED]"
 
 
@@ -92,6 +100,16 @@ def settled(tab) -> None:
     tab.wait_for_selector(_SETTLED, timeout=1000 * PATIENCE)
 
 
+def drawn_after(tab, act: Callable[[], None]) -> None:
+    """Acts, and waits until the page was drawn with it; right after a click the page still is as it was, settled."""
+    settled(tab)
+    tab.evaluate(_COUNT)
+    act()
+    with suppress(_playwright.TimeoutError):
+        tab.wait_for_function("window.entprunerDrawn > 0", timeout=_SOON)
+    settled(tab)
+
+
 def see(tab, what) -> None:
     """Waits for words (or a locator) and brings them into view; fails at once when the page says what went wrong."""
     found = tab.get_by_text(what).first if isinstance(what, str | re.Pattern) else what
@@ -109,8 +127,8 @@ def bring_into_view(found) -> None:
 
 def choose(tab, words: str) -> None:
     """One of a row of lessons, ways, layouts …: buttons to look at, of several roles."""
-    tab.locator("button").filter(has_text=re.compile(f"^{re.escape(words)}$")).first.click()
-    settled(tab)
+    button = tab.locator("button").filter(has_text=re.compile(f"^{re.escape(words)}$")).first
+    drawn_after(tab, button.click)
 
 
 def slide_to(tab, label: str, value: int) -> None:
@@ -118,10 +136,9 @@ def slide_to(tab, label: str, value: int) -> None:
     slider = tab.locator(f"input[type=range][aria-label='{label}']")
 
     def press() -> None:
-        slider.focus()
         now = int(slider.input_value())
         for _ in range(abs(value - now)):
-            tab.keyboard.press("ArrowRight" if value > now else "ArrowLeft")
+            slider.press("ArrowRight" if value > now else "ArrowLeft")  # each on the slider that is there then
 
     _until_it_is(tab, label, value, press)
 
@@ -139,11 +156,9 @@ def set_number(tab, label: str, value: int) -> None:
 def _until_it_is(tab, label: str, value: int, act: Callable[[], None]) -> None:
     """Acts until the page was drawn with this number, and still has it then."""
     for _ in range(_TRIES):
-        settled(tab)
-        act()
+        drawn_after(tab, act)
         with suppress(_playwright.TimeoutError):
             tab.wait_for_function(_IS, arg=[label, value], timeout=1000 * PATIENCE / _TRIES)
-        settled(tab)
         if tab.evaluate(_IS, [label, value]):
             return
     raise AssertionError(f"{label!r} doesn't become {value}")
