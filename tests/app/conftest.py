@@ -49,7 +49,7 @@ def open_page() -> Open:
     """``open_page("prune", run="new")``: the page as the browser asks for it. An exception on it fails the test."""
 
     def open_page(name: str, **query: str) -> AppTest:
-        at = AppTest.from_file(str(MAIN), default_timeout=30).run()
+        at = AppTest.from_file(str(MAIN), default_timeout=120).run()
         at.switch_page(f"views/{name}.py")
         for key, value in query.items():
             at.query_params[key] = value

@@ -232,7 +232,7 @@ AUTH = {"auth": {"redirect_uri": "http://localhost/oauth2callback", "cookie_secr
 
 def door(monkeypatch: pytest.MonkeyPatch, person: dict, *, secrets: dict | None = None) -> AppTest:
     monkeypatch.setattr(st, "user", person)
-    at = AppTest.from_file(str(APP / "main.py"), default_timeout=30)
+    at = AppTest.from_file(str(APP / "main.py"), default_timeout=120)
     at.secrets.update(AUTH if secrets is None else secrets)
     at.run()
     assert not at.exception, at.exception[0].value
@@ -278,7 +278,7 @@ def test_without_a_list_the_provider_decides(full: Workspace, monkeypatch):
 
 def test_a_list_without_sign_in_lets_nobody_in(full: Workspace, monkeypatch, open_page: Open):
     monkeypatch.setenv(allow_list.ALLOW, "@lab.edu")
-    at = AppTest.from_file(str(APP / "main.py"), default_timeout=30).run()
+    at = AppTest.from_file(str(APP / "main.py"), default_timeout=120).run()
     assert "Until then nobody is let in" in words(at) and not at.button
 
 
@@ -288,7 +288,7 @@ def test_sign_in_that_was_configured_and_cant_be_read_any_more_lets_nobody_in(fu
     damaged.write_text("[auth\n")
     monkeypatch.setattr(st.secrets, "load_if_toml_exists", lambda: False)
     monkeypatch.setattr(sign_in.st, "get_option", lambda name: [str(damaged)] if name == "secrets.files" else None)
-    at = AppTest.from_file(str(APP / "main.py"), default_timeout=30).run()
+    at = AppTest.from_file(str(APP / "main.py"), default_timeout=120).run()
     assert "can't be read" in words(at) and not at.button
 
 

@@ -69,7 +69,7 @@ def shown(draw: str, picked: list[Picked]) -> AppTest:
             importlib.import_module(f"app.comparing.{draw}").draw(test_compare_numbers.ON_SCREEN)
 
     ON_SCREEN[:] = picked
-    at = AppTest.from_function(page, kwargs={"draw": draw}, default_timeout=30).run()
+    at = AppTest.from_function(page, kwargs={"draw": draw}, default_timeout=120).run()
     assert not at.exception, at.exception[0].value
     return at
 

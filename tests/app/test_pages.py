@@ -129,7 +129,7 @@ def test_a_workspace_that_cannot_be_written_is_one_line(tmp_path: Path, monkeypa
     file.write_text("")
     monkeypatch.setenv("ENTPRUNER_WORKSPACE", str(file / "workspace"))
     jobs.st.cache_resource.clear()
-    at = AppTest.from_file(str(MAIN), default_timeout=30).run()
+    at = AppTest.from_file(str(MAIN), default_timeout=120).run()
     assert not at.exception and len(at.error) == 1 and str(file) in at.error[0].value
 
 
@@ -170,7 +170,7 @@ def test_a_living_engine_shows_its_device(empty: Workspace, open_page: Open) -> 
 
 
 def test_one_click_on_a_card_asks_for_its_heatmap(empty: Workspace, started: list[str]) -> None:
-    at = AppTest.from_file(str(MAIN), default_timeout=30).run()
+    at = AppTest.from_file(str(MAIN), default_timeout=120).run()
     at.button(key="show_demo-sit").click().run()
     assert not at.exception
     run = newest(empty, "ced")
@@ -180,7 +180,7 @@ def test_one_click_on_a_card_asks_for_its_heatmap(empty: Workspace, started: lis
 
 def test_the_same_question_is_asked_once(full: Workspace, open_page: Open) -> None:
     before = len(list_runs(full))
-    at = AppTest.from_file(str(MAIN), default_timeout=30).run()
+    at = AppTest.from_file(str(MAIN), default_timeout=120).run()
     at.button(key="show_demo-sit").click().run()
     at = open_page("importance", model="demo-sit", data="shapes")
     assert "matters least" in words(at)
@@ -365,6 +365,6 @@ def test_a_run_whose_engine_was_killed_is_not_shown_as_going_on(full: Workspace,
 
 def test_two_tabs_ask_once(empty: Workspace, started: list[str]) -> None:
     for _ in range(2):
-        at = AppTest.from_file(str(MAIN), default_timeout=30).run()
+        at = AppTest.from_file(str(MAIN), default_timeout=120).run()
         at.button(key="show_demo-sit").click().run()
     assert len(list_runs(empty)) == 1

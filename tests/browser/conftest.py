@@ -128,7 +128,7 @@ def open_tab(browser):
             viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
         )
         tab = context.new_page()
-        tab.set_default_timeout(60_000)
+        tab.set_default_timeout(180_000)
         local = ("http://localhost:", "ws://localhost:", "data:", "blob:")
         tab.on("request", lambda request: None if request.url.startswith(local) else outside.append(request.url))
         tab.on("websocket", lambda socket: None if socket.url.startswith(local) else outside.append(socket.url))

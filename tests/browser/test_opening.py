@@ -58,7 +58,7 @@ def test_own_files_from_opening_to_taking_away(open_tab, server: Server, files: 
     tab.get_by_role("tab", name="Upload").click()
     tab.locator("input[type=file]").first.set_input_files([files / "my-sit.pt", files / "my-sit.json"])
     tab.locator(".st-key-look_upload_models button").first.click()  # waits until the upload has arrived
-    wait_for_text(tab, "Diffusion or flow?", seconds=120)
+    wait_for_text(tab, "Diffusion or flow?", seconds=300)
     settle(tab)
     assert "the average (EMA)" in tab.inner_text("body")
 
@@ -66,24 +66,24 @@ def test_own_files_from_opening_to_taking_away(open_tab, server: Server, files: 
     box.click()
     box.fill("small")
     tab.get_by_role("option", name="the small bundled one").click()
-    wait_for_text(tab, "pictures of 32 × 32 px", seconds=60)
+    wait_for_text(tab, "pictures of 32 × 32 px", seconds=300)
     tab.get_by_role("button", name="Check it draws").click()
-    wait_for_text(tab, "Which process was it trained for?", seconds=120)
+    wait_for_text(tab, "Which process was it trained for?", seconds=300)
     assert tab.get_by_alt_text(re.compile("^drawn as Flow")).count() == 8
     shoot(tab, "7-open-model")
     tab.get_by_role("button", name="Keep it").click()
-    wait_for_text(tab, "You find it in every menu", seconds=30)
+    wait_for_text(tab, "You find it in every menu", seconds=300)
     entry = library.read_entry(server.workspace, "models", "my-sit")
     assert entry["process"] == "flow" and entry["autoencoder"] == "autoencoder"
 
     open_path(tab, server, "open-data", files / "letters")
-    wait_for_text(tab, "Mirrored copies count too", seconds=60)
+    wait_for_text(tab, "Mirrored copies count too", seconds=300)
     settle(tab)
     assert "1 file can't be read" in tab.inner_text("body")
     tab.get_by_text("Mirrored copies count too").click()
     shoot(tab, "8-open-data")
     tab.get_by_role("button", name="Keep it").click()
-    wait_for_text(tab, "You find it in every menu", seconds=30)
+    wait_for_text(tab, "You find it in every menu", seconds=300)
     assert library.read_entry(server.workspace, "data", "letters")["flip"] is False
 
     tab.goto(f"{server.url}/prune?run=new&model=my-sit&data=letters&how=hand&block=5,8")
@@ -97,7 +97,7 @@ def test_own_files_from_opening_to_taking_away(open_tab, server: Server, files: 
     settle(tab)
     tab.get_by_role("button", name="Make the file").click()
     button = tab.get_by_role("button", name=re.compile("^Download "))
-    button.wait_for(timeout=120_000)
+    button.wait_for(timeout=300_000)
     shoot(tab, "9-take-away")
     with tab.expect_download() as download:
         button.click()
@@ -111,6 +111,6 @@ def test_a_damaged_file_is_one_line(open_tab, server: Server, files: Path) -> No
     tab = open_tab()
     open_path(tab, server, "open-model", cut)
     wrong = tab.get_by_test_id("stAlertContentError").first
-    wrong.wait_for(timeout=120_000)
+    wrong.wait_for(timeout=300_000)
     assert "cut.pt" in wrong.inner_text() and "\n" not in wrong.inner_text()
     tab.get_by_role("button", name="Try again").wait_for()

@@ -79,12 +79,12 @@ def test_the_story(open_tab, server: Server) -> None:
 
     click_cell(tab, row=5.5 / 12, column=0.35)
     tab.wait_for_url(re.compile(r"block=5"))
-    tab.locator(".ep-pairs:not(.old) figure").nth(7).wait_for(timeout=120_000)
+    tab.locator(".ep-pairs:not(.old) figure").nth(7).wait_for(timeout=300_000)
     assert tab.get_by_alt_text(re.compile("^without 5")).count() == 8
     shoot(tab, "2-one-block")
 
     tab.locator('[class*="st-key-strip"] button[data-variant="pills"]').nth(8).click()
-    wait_for_text(tab, "their single effects add up to", seconds=120)
+    wait_for_text(tab, "their single effects add up to", seconds=300)
     assert tab.get_by_alt_text(re.compile("^without 5, 8")).count() == 8
     shoot(tab, "3-two-blocks")
 
@@ -95,7 +95,7 @@ def test_the_story(open_tab, server: Server) -> None:
     set_number(tab, "Images to score", 32)
     shoot(tab, "4-prune-form")
     tab.get_by_role("button", name="Start pruning").click()
-    tab.wait_for_url(re.compile(r"run=\d{8}-\d{6}-prune-"), timeout=60_000)
+    tab.wait_for_url(re.compile(r"run=\d{8}-\d{6}-prune-"), timeout=300_000)
     run_id = re.search(r"run=([^&]+)", tab.url).group(1)
 
     tab.goto(f"{server.url}/prune")  # the browser was closed and opened again in mid-run

@@ -173,7 +173,7 @@ def answer_to(workspace: Workspace, kind: str, params: dict) -> dict:
 
 def test_runs_are_done_one_after_the_other(workspace: Workspace, start_worker: StartWorker) -> None:
     runs = [submit(workspace, "work") for _ in range(2)]
-    assert start_worker(once=True).wait(timeout=30) == 0
+    assert start_worker(once=True).wait(timeout=120) == 0
     first, second = (run.status() for run in runs)
     assert (first.state, second.state, second.progress) == ("done", "done", 1.0)
     assert first.finished <= second.started
@@ -184,7 +184,7 @@ def test_runs_are_done_one_after_the_other(workspace: Workspace, start_worker: S
 
 def test_run_that_fails_says_why(workspace: Workspace, start_worker: StartWorker) -> None:
     failing, silent = submit(workspace, "fail"), submit(workspace, "say nothing")
-    assert start_worker(once=True).wait(timeout=30) == 0
+    assert start_worker(once=True).wait(timeout=120) == 0
     assert failing.status().state == "failed"
     assert failing.status().error == "the file weights.safetensors is damaged; get it again"
     assert silent.status().state == "failed"
@@ -251,7 +251,7 @@ def test_worker_told_to_stop_leaves_nothing_behind(workspace: Workspace, start_w
     wait_for(lambda: [found.doing for found in live_workers(workspace)] == [run.id])
     began = time.monotonic()
     worker.terminate()
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=120) == 0
     assert time.monotonic() - began < 2
     assert is_gone(child)
     assert run.status().state == "interrupted"
@@ -357,7 +357,7 @@ def test_standby_and_handed_run_die_with_the_worker(
 def test_standby_goes_when_its_worker_is_told_to_stop(stood_by: tuple) -> None:
     worker, standby = stood_by
     worker.terminate()
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=120) == 0
     assert is_gone(standby)
 
 
@@ -387,7 +387,7 @@ def test_standby_that_fails_is_not_tried_again_and_again(
 def test_standby_that_waited_long_enough_ends(workspace: Workspace, start_worker: StartWorker) -> None:
     worker = start_worker(QUIET_SECONDS=0.1, STANDBY_SECONDS=2.0)
     wait_for_standby(worker)
-    wait_for(lambda: not children_of(worker.pid), seconds=5)
+    wait_for(lambda: not children_of(worker.pid), seconds=30)
     run = submit(workspace, "work")
     wait_for_state(run, "done")
     wait_for_standby(worker)
@@ -434,7 +434,7 @@ def test_worker_beats_and_stops_in_the_middle_of_a_preview(workspace: Workspace,
     wait_for(lambda: beats.update(found.heartbeat for found in live_workers(workspace)) or len(beats) >= 4)
     began = time.monotonic()
     worker.terminate()
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=120) == 0
     assert time.monotonic() - began < 2.5
     assert is_gone(child)
     assert run.status().state == "interrupted"
@@ -478,7 +478,7 @@ def test_idle_worker_leaves_when_asked_to(workspace: Workspace, start_worker: St
     time.sleep(1.0)
     assert worker.poll() is None  # a run is going on
     (run.path / "go").touch()
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=120) == 0
     assert run.status().state == "done"
 
 
@@ -488,7 +488,7 @@ def test_worker_leaves_a_workspace_that_vanished(
     worker = start_worker(HEARTBEAT_SECONDS=0.2)
     wait_for(lambda: live_workers(workspace))
     workspace.root.rename(tmp_path / "gone")
-    assert worker.wait(timeout=10) == 0
+    assert worker.wait(timeout=120) == 0
 
 
 def test_lost_table_is_made_again_beside_a_worker(workspace: Workspace, start_worker: StartWorker) -> None:
@@ -507,7 +507,7 @@ def test_lost_table_is_made_again_beside_a_worker(workspace: Workspace, start_wo
 def test_deleted_run_is_not_begun(workspace: Workspace, start_worker: StartWorker) -> None:
     deleted, kept = submit(workspace, "work"), submit(workspace, "work")
     delete_run(workspace, deleted.id)
-    assert start_worker(once=True).wait(timeout=30) == 0
+    assert start_worker(once=True).wait(timeout=120) == 0
     assert kept.status().state == "done"
     assert not deleted.path.exists()
 
