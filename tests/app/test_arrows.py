@@ -1,5 +1,7 @@
-"""The two rules of the architecture: the app never loads torch, the engine never loads streamlit."""
+"""The two rules of the architecture: the app never loads torch, the engine never loads streamlit; and its list of rooms
+is whole."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +58,20 @@ def test_the_worker_and_the_command_line_load_no_streamlit() -> None:
     assert "streamlit" not in loaded_after(
         "import engine.cli, engine.runs.worker, engine.runs.jobs, engine.runs.previews"
     )
+
+
+def test_the_page_on_architecture_lists_every_module_and_no_other() -> None:
+    rooms = (ROOT / "docs" / "architecture.md").read_text()
+    listed = set()
+    for top in ("app", "engine", "assets", "docs", "bench", "tests"):
+        section = re.search(rf"^{top}/(?: .*)?\n((?:  .*\n)+)", rooms, re.MULTILINE)
+        for line in section[1].splitlines():
+            first, *more = re.split(r" {2,}|(?<=\.py) ", line.strip())[0].split(", ")
+            listed |= {f"{top}/{first}", *(f"{top}/{Path(first).parent}/{name}".replace("/./", "/") for name in more)}
+    there = {
+        file.relative_to(ROOT).as_posix()
+        for top in ("app", "engine", "assets", "docs", "bench", "tests")
+        for file in (ROOT / top).rglob("*.py")
+        if file.name != "__init__.py" and file.stat().st_size
+    }
+    assert there == {name for name in listed if name.endswith(".py") and not name.endswith("__init__.py")}
