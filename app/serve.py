@@ -10,5 +10,9 @@ sys.path[:0] = [] if str(Path(__file__).parents[1]) in sys.path else [str(Path(_
 
 from app.access.headers import SecurityHeaders  # noqa: E402
 from app.access.upload_gate import UploadGate  # noqa: E402
+from app.compressed import CompressedFrontEnd  # noqa: E402
 
-app = st.App(Path(__file__).with_name("main.py"), middleware=[Middleware(SecurityHeaders), Middleware(UploadGate)])
+app = st.App(
+    Path(__file__).with_name("main.py"),
+    middleware=[Middleware(SecurityHeaders), Middleware(UploadGate), Middleware(CompressedFrontEnd)],
+)

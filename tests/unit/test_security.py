@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import gzip
 import http.client
 import os
 import re
@@ -76,6 +77,14 @@ def test_every_answer_forbids_frames_and_other_hosts(studio: Studio):
         assert "frame-ancestors 'self'" in headers["Content-Security-Policy"]
         assert "default-src 'self'" in headers["Content-Security-Policy"]
         assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_the_front_end_comes_compressed_and_is_the_same(studio: Studio):
+    script = re.search(r"\./(static/js/index[^\"]*\.js)", studio.ask("GET", "/").content.decode())[1]
+    plain, packed = studio.ask("GET", f"/{script}"), studio.ask("GET", f"/{script}", Accept_Encoding="gzip, br")
+    assert packed.headers["Content-Encoding"] == "gzip" and plain.headers["Content-Encoding"] is None
+    assert gzip.decompress(packed.content) == plain.content and len(packed.content) < len(plain.content) / 2
+    assert packed.headers["X-Frame-Options"] == "SAMEORIGIN" and "immutable" in packed.headers["Cache-Control"]
 
 
 @pytest.mark.parametrize(
