@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import streamlit as st
+
 from app import address, sliders
 from app.errors import show
 
@@ -12,21 +14,28 @@ NAMES = (
     "adapt", "steps", "rate", "schedule", "batch", "distill", "images", "arithmetic", "sampler", "sampling", "guidance",
     "timing", "features", "seed",
 )  # fmt: skip
+_ASIDE = "prune_aside"  # what was chosen in a way that isn't shown now
 _OF_THE_MODEL = ("drop", "keep", "most", "adapt", "rate", "schedule", "batch")  # what is usual depends on it
 
 
 def forget_usual() -> None:
     """Another model or other data was chosen: its own usual values are what the form starts from."""
     address.remember(**dict.fromkeys(_OF_THE_MODEL))
+    st.session_state[_ASIDE] = {}
 
 
 class Fields:
     def __init__(self) -> None:
         self.wrong: list[str] = []  # labels of the fields that hold a number which can't be
+        self._asked: set[str] = set()
         self._chosen: dict[str, object] = {}
 
     def remember(self) -> None:
-        """Into the address, once the form is drawn; what this form doesn't ask for goes from it."""
+        """Into the address, once the form is drawn. What this form doesn't ask for goes from it, and is set aside for
+        when the way that asks for it is chosen again."""
+        aside = st.session_state.get(_ASIDE, {})
+        aside |= {name: address.asked(name) for name in NAMES if name not in self._asked and address.asked(name)}
+        st.session_state[_ASIDE] = {name: text for name, text in aside.items() if name not in self._asked}
         address.remember(**{name: self._chosen.get(name) for name in NAMES})
 
     def choice(self, widget: Callable, label: str, options: Sequence, usual: Any, *, name: str, **more: Any) -> Any:
@@ -55,6 +64,7 @@ class Fields:
         value = place.number_input(label, value=first, step=step, persist_state="session", **more)
         if value is None or low <= value <= high:
             return self.note(name, value, usual)
+        self._asked.add(name)
         with place:
             show(f"{label}: {value:,} is out of range. Choose {low:,} … {high:,}.")
         self.wrong.append(label)
@@ -63,6 +73,7 @@ class Fields:
     def note(self, name: str, value: Any, usual: Any) -> Any:
         """``value``, which belongs into the address where it isn't the usual one."""
         assert name in NAMES
+        self._asked.add(name)
         if value != usual:
             self._chosen[name] = value
         return value
@@ -70,13 +81,17 @@ class Fields:
 
 def asked_option(name: str, options: Sequence, usual: Any) -> Any:
     """What the address asks for, where that is one of the options."""
-    return next((option for option in options if str(option) == address.asked(name)), usual)
+    return next((option for option in options if str(option) == _asked(name)), usual)
 
 
 def asked_number(name: str, low: float, high: float, usual: Any) -> Any:
     """What the address asks for, where that is a number between these; ``low`` says of which kind."""
     try:
-        number = type(low)(address.asked(name) or "")
+        number = type(low)(_asked(name) or "")
     except ValueError:
         return usual
     return number if low <= number <= high else usual
+
+
+def _asked(name: str) -> str | None:
+    return address.asked(name) or st.session_state.get(_ASIDE, {}).get(name)

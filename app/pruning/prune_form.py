@@ -7,7 +7,7 @@ import streamlit as st
 
 from app import address, blocks, glossary, jobs, known, sliders
 from app.pruning import judging, vote_table
-from app.pruning.fields import Fields, asked_number
+from app.pruning.fields import Fields, asked_number, asked_option
 from engine.compute import PRECISIONS, USUAL, Compute
 from engine.evaluation.protocol import MIN_IMAGES, Protocol
 from engine.importance.config import ORDERS, VARIABLES
@@ -95,7 +95,7 @@ def _adaptive(info: ModelInfo, data: str, fields: Fields) -> dict:
     plan["ced"] = _scoring(data, fields)
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
     step = left.toggle(
-        "Stop at each decision and ask me", address.asked("ask") == "True", key="step",
+        "Stop at each decision and ask me", asked_option("ask", [False, True], False), key="step",
         help="The run rests after each vote: you see the candidates and go on, change what counts, or decide "
         "otherwise. You can switch this on and off while the run goes on.",
     )  # fmt: skip
@@ -240,10 +240,13 @@ def _by_rank(info: ModelInfo, data: str, fields: Fields) -> list[int]:
 
 def _by_hand(info: ModelInfo) -> list[int]:
     if "strip_prune" not in st.session_state:
-        st.session_state["strip_prune"] = address.asked_blocks(info.depth)
+        st.session_state["strip_prune"] = address.asked_blocks(info.depth) or st.session_state.get(
+            "dropped_by_hand", []
+        )
     st.session_state["strip_prune"] = [block for block in st.session_state["strip_prune"] if block < info.depth]
     drop = blocks.pick_blocks(
         info.depth, key="prune", label="Blocks to drop", help="Click a block to drop it, click again to keep it."
     )
+    st.session_state["dropped_by_hand"] = drop  # for when this way is chosen again
     address.remember(block=",".join(map(str, drop)))
     return drop

@@ -149,6 +149,25 @@ def test_what_is_changed_in_the_prune_form_is_there_again_after_a_reload(empty: 
     assert asked(again, "stages") is None and asked(again, "steps") == "77"
 
 
+def test_what_was_chosen_in_one_way_of_pruning_is_there_when_one_comes_back_to_it(empty: Workspace, open_page: Open):
+    def choose(way: str) -> None:
+        next(group for group in at.button_group if group.label == "How to choose").set_value(way).run()
+
+    at = open_page("prune", **MODEL, run="new", how="adaptive", keep="5", stages="2", ask="True", ntk="1.5")
+    choose("hand")
+    next(group for group in at.button_group if group.label == "Blocks to drop").set_value([8, 1]).run()
+    assert not {"keep", "stages", "ask", "ntk"} & {*at.query_params}
+    choose("adaptive")
+    chosen = {name: asked(at, name) for name in ("keep", "stages", "ask", "ntk", "block")}
+    assert chosen == {"keep": "5", "stages": "2", "ask": "True", "ntk": "1.5", "block": None}
+    assert at.slider(key="target_depth").value == 5 and at.toggle(key="step").value
+    choose("hand")
+    assert asked(at, "block") == "1,8"
+    at.selectbox(key="prune_model").set_value("demo-dit").run()
+    choose("adaptive")
+    assert asked(at, "keep") is None, "another model starts from what is usual for it"
+
+
 @pytest.mark.parametrize("nonsense", ["-1", "0x5", "nan", "1e400", "9" * 5000, "none", "<b>", "6.5"])
 def test_nonsense_in_the_address_of_the_prune_form_is_left_out(empty: Workspace, open_page: Open, nonsense: str):
     at = open_page("prune", **MODEL, run="new", how="adaptive", **dict.fromkeys(fields.NAMES, nonsense))
