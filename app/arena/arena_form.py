@@ -9,6 +9,7 @@ from app import address, glossary, jobs, known, measuring, sliders
 from app.access import rights
 from app.arena import arena_runs
 from app.importance.criteria import short
+from app.number_boxes import NumberBoxes
 from engine.arena.config import ArenaConfig
 from engine.arena.entrants import ENTRANTS
 from engine.models.bundled import ModelInfo
@@ -27,13 +28,16 @@ def draw() -> None:
         info = address.choose_model("arena")
     with right:
         data = address.choose_data("arena", info)
-    config = _config(info, data)
+    boxes = NumberBoxes()
+    config = _config(info, data, boxes)
     config.check_against(info.depth)
-    st.html(f'<p class="ep-say">{_plan(info, config)}</p>')
+    if not boxes.say():
+        st.html(f'<p class="ep-say">{_plan(info, config)}</p>')
     if st.button(
         "Start the arena", type="primary",
         **rights.guarded(
-            "Queues it. Results show as they come; it can be cancelled and resumed, and other runs wait meanwhile."
+            "Queues it. Results show as they come; it can be cancelled and resumed, and other runs wait meanwhile.",
+            disabled=bool(boxes.wrong),
         ),
     ):  # fmt: skip
         params = {"model": info.name, "data": data, "config": json.loads(json.dumps(asdict(config)))}
@@ -51,7 +55,7 @@ def usual_finetune(info: ModelInfo) -> FinetuneConfig:
     return usual_recovery(num_parameters, num_steps=usual.num_steps, batch_size=usual.batch_size)
 
 
-def _config(info: ModelInfo, data: str) -> ArenaConfig:
+def _config(info: ModelInfo, data: str, boxes: NumberBoxes) -> ArenaConfig:
     usual = ArenaConfig()
     chosen = [name for group in _GROUPS for name in _entrants(group, usual)]
     first, second, third, fourth = st.columns(4, gap="medium")
@@ -60,20 +64,21 @@ def _config(info: ModelInfo, data: str) -> ArenaConfig:
         key="arena_dropped",
         help="Everybody drops as many. Few blocks hardly hurt, so nobody can win; half is a hard test.",
     )  # fmt: skip
-    num_seeds = _number(
-        second, "Seeds", 1, 50, usual.num_seeds, 1, "arena_seeds",
-        "Each set is recovered and measured once for each. One seed has no interval; three are wide, five better.",
+    num_seeds = boxes.draw(
+        second, "Seeds", 1, 50, usual.num_seeds, 1, key="arena_seeds", persist_state="session",
+        help="Each set is recovered and measured once for each. One seed has no interval; three are wide, five better.",
     )  # fmt: skip
-    num_random = _number(
-        third, "Random sets", 0, 100, usual.num_random, 1, "arena_random",
-        "Sets drawn by lot: what chance gets, and more points for the correlation. Three or more give a band.",
+    num_random = boxes.draw(
+        third, "Random sets", 0, 100, usual.num_random, 1, key="arena_random", persist_state="session",
+        help="Sets drawn by lot: what chance gets, and more points for the correlation. Three or more give a band.",
     )  # fmt: skip
-    num_images = _number(
-        fourth, "Images to score", 16, 50_000, usual.protocol.num_images, 100, "arena_images",
-        "Images drawn for each FID. Fewer are faster, and biased towards a higher FID, alike for all.",
+    num_images = boxes.draw(
+        fourth, "Images to score", 16, 50_000, usual.protocol.num_images, 100, key="arena_images",
+        persist_state="session",
+        help="Images drawn for each FID. Fewer are faster, and biased towards a higher FID, alike for all.",
     )  # fmt: skip
     with st.expander("Training: adaptation, steps, learning rate, batch, distillation"):
-        adapt_steps, finetune = _training(info, data)
+        adapt_steps, finetune = _training(info, data, boxes)
     return ArenaConfig(
         entrants=tuple(name for name in ENTRANTS if name in chosen), num_dropped=num_dropped, num_seeds=num_seeds,
         num_random=num_random, adapt_steps=adapt_steps, finetune=finetune,
@@ -95,41 +100,40 @@ def _group(name: str) -> str:
     return "progressive" if entrant.progressive else "ced" if entrant.ced else "criterion"
 
 
-def _training(info: ModelInfo, data: str) -> tuple[int, FinetuneConfig]:
+def _training(info: ModelInfo, data: str, boxes: NumberBoxes) -> tuple[int, FinetuneConfig]:
     """(steps of adaptation, recovery)"""
     usual = usual_finetune(info)
     adapt, steps, rate, batch, distill = st.columns(5, gap="medium")
-    adapt_steps = _number(
-        adapt, "Adapt first", 0, 1_000_000, known.usual_adaptation(info, data), 50, f"arena_adapt_{info.name}_{data}",
-        "Steps that train the intact model on the data before anything is scored: the same start for everybody. "
+    adapt_steps = boxes.draw(
+        adapt, "Adapt first", 0, 1_000_000, known.usual_adaptation(info, data), 50,
+        key=f"arena_adapt_{info.name}_{data}", persist_state="session",
+        help="Steps that train the intact model on the data before anything is scored: the same start for everybody. "
         "Recommended where the data has other classes than the model. 0 is without.",
     )  # fmt: skip
     finetune = replace(
         usual,
-        num_steps=_number(
-            steps, "Recovery steps", 0, 1_000_000, usual.num_steps, 50, "arena_steps",
-            "Training steps that each set gets after its blocks went, the intact model too; who prunes in stages "
+        num_steps=boxes.draw(
+            steps, "Recovery steps", 0, 1_000_000, usual.num_steps, 50, key="arena_steps", persist_state="session",
+            help="Training steps that each set gets after its blocks went, the intact model too; who prunes in stages "
             "shares them out between the stages.",
         ),
-        learning_rate=rate.number_input(
-            "Learning rate", value=usual.learning_rate, format="%.1e", step=1e-4, persist_state="session",
+        learning_rate=boxes.draw(
+            rate, "Learning rate", 1e-8, 0.5, usual.learning_rate, 1e-4, format="%.1e", persist_state="session",
             key=f"arena_rate_{usual.learning_rate:g}",
             help=f"AdamW, schedule: {usual.schedule}. Small models bear 4e-3, large ones want about 1e-4.",
         ),
-        batch_size=_number(
-            batch, "Batch", 1, 4096, usual.batch_size, 16, "arena_batch", "Images in one training step.",
+        batch_size=boxes.draw(
+            batch, "Batch", 1, 4096, usual.batch_size, 16, key="arena_batch", persist_state="session",
+            help="Images in one training step.",
         ),
-        distill_weight=distill.number_input(
-            "Distillation", 0.0, 100.0, usual.distill_weight, 0.5, key="arena_distill", persist_state="session",
+        distill_weight=boxes.draw(
+            distill, "Distillation", 0.0, 100.0, float(usual.distill_weight), 0.5, key="arena_distill",
+            persist_state="session",
             help="Its weight beside learning from the data, for everybody. 0 is without; with it a step takes "
             "about 1.7 times as long. " + glossary.explain("distillation"),
         ),
     )  # fmt: skip
     return adapt_steps, finetune
-
-
-def _number(place, label: str, low: int, high: int, value: int, step: int, key: str, help: str) -> int:
-    return place.number_input(label, low, high, value, step, key=key, persist_state="session", help=help)
 
 
 def _plan(info: ModelInfo, config: ArenaConfig) -> str:

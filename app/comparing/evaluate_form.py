@@ -10,6 +10,7 @@ from app.access import rights
 from app.comparing import evaluate_runs
 from app.comparing.picked import Picked
 from app.errors import shown_as_one_line
+from app.number_boxes import NumberBoxes
 from engine.errors import InputError
 from engine.evaluation.protocol import ADAPTIVE, MIN_IMAGES, SAMPLERS, Protocol
 from engine.evaluation.timing import PRECISIONS, Timing
@@ -33,9 +34,12 @@ def draw(picked: list[Picked]) -> None:
 
 def _form(picked: list[Picked]) -> None:
     data, before = _data(picked), _protocol_before(picked[0])
-    protocol = _protocol(picked, before)
+    boxes = NumberBoxes()
+    protocol = _protocol(picked, before, boxes)
     weights = features.path_of_weights(st, protocol.features, key="evaluate_weights")
-    timing = _timing()
+    timing = _timing(boxes)
+    if boxes.say():
+        return
     if _confirmed(picked, protocol) and st.button(
         f"Measure {len(picked)} {'stage' if len(picked) == 1 else 'stages'}", type="primary", key="evaluate_start",
         **rights.guarded("Starts a run for each; they wait in the queue and can be stopped and gone on with."),
@@ -66,26 +70,26 @@ def _protocol_before(one: Picked) -> Protocol:
         return Protocol()
 
 
-def _protocol(picked: list[Picked], before: Protocol) -> Protocol:
+def _protocol(picked: list[Picked], before: Protocol, boxes: NumberBoxes) -> Protocol:
     first, second = st.columns(4, gap="medium"), st.columns([2, 1, 1], gap="medium")
     values: dict[str, Any] = {
-        "num_images": first[0].number_input(
-            "Images", MIN_IMAGES, 1_000_000, before.num_images, 100, key="evaluate_num",
+        "num_images": boxes.draw(
+            first[0], "Images", MIN_IMAGES, 1_000_000, before.num_images, 100, key="evaluate_num",
             help="Images drawn for each stage. 500 is usual here, 50,000 in papers. More take longer and make the "
             "intervals narrower; FID at another number is another number. " + glossary.explain("FID", "KID"),
         ),
         "sampler": _sampler(first[1], picked, before),
-        "num_steps": first[2].number_input(
-            "Sampling steps", 1, 1000, before.num_steps, 5, key="evaluate_steps",
+        "num_steps": boxes.draw(
+            first[2], "Sampling steps", 1, 1000, before.num_steps, 5, key="evaluate_steps",
             help="Steps from noise to picture. dopri5 chooses its own, whatever stands here.",
         ),
-        "cfg_scale": first[3].number_input(
-            "Guidance", 0.0, 30.0, float(before.cfg_scale), 0.5, key="evaluate_cfg",
+        "cfg_scale": boxes.draw(
+            first[3], "Guidance", 0.0, 30.0, float(before.cfg_scale), 0.5, key="evaluate_cfg",
             help="Without it, a picture takes half the time. " + glossary.explain("guidance"),
         ),
         "features": features.choose(second[0], before.features, key="evaluate_features"),
-        "seed": second[1].number_input(
-            "Seed", 0, 10**15, min(max(before.seed, 0), 10**15), 1, key="evaluate_seed",
+        "seed": boxes.draw(
+            second[1], "Seed", 0, 10**15, min(max(before.seed, 0), 10**15), 1, key="evaluate_seed",
             help="The first image's; the others count on from it. Another seed draws other images of the same models.",
         ),
     }  # fmt: skip
@@ -109,11 +113,11 @@ def _sampler(place: Any, picked: list[Picked], before: Protocol) -> str:
     )  # fmt: skip
 
 
-def _timing() -> Timing:
+def _timing(boxes: NumberBoxes) -> Timing:
     left, right = st.columns(2, gap="medium")
     return Timing(
-        batch_size=left.number_input(
-            "Batch for the timing", 1, 4096, Timing.batch_size, 8, key="evaluate_batch",
+        batch_size=boxes.draw(
+            left, "Batch for the timing", 1, 4096, Timing.batch_size, 8, key="evaluate_batch",
             help="Images in one forward when its time and memory are measured. Larger batches are usually faster per "
             "image and take more memory.",
         ),

@@ -4,7 +4,8 @@ from typing import Any
 
 import streamlit as st
 
-from app import measuring
+from app import chosen, measuring
+from app.number_boxes import NumberBoxes
 from engine.importance.config import ESTIMATORS, GRANULARITIES, METHODS, NOISED_VARIABLES, ORDERS, WEIGHTINGS, CedConfig
 
 _CONDITION_WORDS = {"none": "all classes together", "class": "within each class, then averaged"}
@@ -14,9 +15,9 @@ _NAMES = (
 )  # fmt: skip
 
 
-def draw(variable: str) -> dict[str, Any]:
+def draw(variable: str, boxes: NumberBoxes) -> dict[str, Any]:
     """Arguments of a CedConfig of this variable."""
-    return {**_what_is_looked_at(variable), **_how_rows_are_ordered(), **_how_much_is_spent()}
+    return {**_what_is_looked_at(variable), **_how_rows_are_ordered(boxes), **_how_much_is_spent(boxes)}
 
 
 def take(config: dict[str, Any]) -> None:
@@ -56,7 +57,7 @@ def _what_is_looked_at(variable: str) -> dict[str, Any]:
     return {**settings, "weighting": weighting if noised else "even"}
 
 
-def _how_rows_are_ordered() -> dict[str, Any]:
+def _how_rows_are_ordered(boxes: NumberBoxes) -> dict[str, Any]:
     order = _choose(
         "Order of removal", ORDERS, "order",
         "Two blocks that are harmless alone may do the same work and miss each other. Greedy notices; it costs about "
@@ -76,49 +77,42 @@ def _how_rows_are_ordered() -> dict[str, Any]:
         what = "Blocks to remove" if greedy else "Least important to find"
         settings["num_candidates"] = (
             _number(
-                what, "num_candidates", 0, 1000, 1, "0 is the usual number: all of them for greedy, half for racing."
+                boxes, st, what, "num_candidates", 0, 1000, 1,
+                "0 is the usual number: all of them for greedy, half for racing.",
             )
             or None
-        )
+        )  # fmt: skip
     return settings
 
 
-def _how_much_is_spent() -> dict[str, Any]:
+def _how_much_is_spent(boxes: NumberBoxes) -> dict[str, Any]:
     first, second, third = st.columns(3, gap="small")
-    with first:
-        samples = _number(
-            "Images",
-            "samples",
-            8,
-            100_000,
-            64,
-            "How many the entropies are estimated from. More is slower and steadier.",
-        )
-    with second:
-        timesteps = _number(
-            "Columns", "timesteps", 1, 1000, 1,
-            "Noise levels, spread evenly, or sampling steps. 4 is a quick look, 10 is usual, 50 is fine and slow.",
-        )  # fmt: skip
-    with third:
-        seed = _number(
-            "Seed", "seed", 0, 2**31 - 1, 1, "Which images and which noise. The same seed gives the same numbers."
-        )
+    samples = _number(
+        boxes, first, "Images", "samples", 8, 100_000, 64,
+        "How many the entropies are estimated from. More is slower and steadier.",
+    )  # fmt: skip
+    timesteps = _number(
+        boxes, second, "Columns", "timesteps", 1, 1000, 1,
+        "Noise levels, spread evenly, or sampling steps. 4 is a quick look, 10 is usual, 50 is fine and slow.",
+    )  # fmt: skip
+    seed = _number(
+        boxes, third, "Seed", "seed", 0, 2**31 - 1, 1,
+        "Which images and which noise. The same seed gives the same numbers.",
+    )  # fmt: skip
     return {"samples": samples, "timesteps": timesteps, "seed": seed}
 
 
 def _choose(label: str, options: dict[str, str], name: str, help: str, **more: Any) -> str:
     key = f"ced_{name}"
-    return st.selectbox(
-        label, list(options), format_func=options.get, key=key, on_change=measuring.want, persist_state="session",
-        help=help, **more,
+    return chosen.drawn(
+        st.selectbox, label, list(options), format_func=options.get, key=key, on_change=measuring.want,
+        persist_state="session", help=help, **more,
     )  # fmt: skip
 
 
-def _number(label: str, name: str, low: int, high: int, step: int, help: str) -> int:
+def _number(boxes: NumberBoxes, place: Any, label: str, name: str, low: int, high: int, step: int, help: str) -> int:
     key = f"ced_{name}"
-    usual = getattr(CedConfig(), name) or 0
-    # a value beside one that was set from outside would be a conflict of two defaults
-    given = {} if key in st.session_state else {"value": usual}
-    return st.number_input(
-        label, low, high, step=step, key=key, on_change=measuring.want, persist_state="session", help=help, **given
+    value = st.session_state.get(key, getattr(CedConfig(), name) or 0)
+    return boxes.draw(
+        place, label, low, high, value, step, key=key, on_change=measuring.want, persist_state="session", help=help
     )

@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app import address, sliders
-from app.errors import show
+from app.number_boxes import NumberBoxes
 
 #: how the address calls them
 NAMES = (
@@ -26,7 +26,7 @@ def forget_usual() -> None:
 
 class Fields:
     def __init__(self) -> None:
-        self.wrong: list[str] = []  # labels of the fields that hold a number which can't be
+        self.boxes = NumberBoxes()
         self._asked: set[str] = set()
         self._chosen: dict[str, object] = {}
 
@@ -56,19 +56,12 @@ class Fields:
         self, place: Any, label: str, low: float, high: float, usual: float | None, step: float, *, name: str,
         **more: Any,
     ) -> Any:  # fmt: skip
-        """Between ``low`` and ``high``, both included and of one kind with ``step``.
-
-        Streamlit isn't told of the ends: the number that it keeps where another stands in the box would be taken.
-        """
-        first = asked_number(name, low, high, usual)
-        value = place.number_input(label, value=first, step=step, persist_state="session", **more)
-        if value is None or low <= value <= high:
+        first, num_wrong = asked_number(name, low, high, usual), len(self.boxes.wrong)
+        value = self.boxes.draw(place, label, low, high, first, step, persist_state="session", **more)
+        if len(self.boxes.wrong) == num_wrong:
             return self.note(name, value, usual)
         self._asked.add(name)
-        with place:
-            show(f"{label}: {value:,} is out of range. Choose {low:,} … {high:,}.")
-        self.wrong.append(label)
-        return min(max(value, low), high)
+        return value
 
     def note(self, name: str, value: Any, usual: Any) -> Any:
         """``value``, which belongs into the address where it isn't the usual one."""

@@ -8,6 +8,7 @@ from app.comparing import metrics_table
 from app.comparing.measured import measured
 from app.comparing.picked import Picked
 from app.errors import one_line_errors
+from app.number_boxes import NumberBoxes
 from app.pruning import decision, driving, vote_table
 from engine.runs.drive import path_to
 from engine.runs.store import Run, Stage
@@ -98,15 +99,16 @@ def _branch(run: Run, stages: list[Stage], stage: Stage) -> None:
             help=f"{_OTHERWISE}: choose the blocks here. {_AFRESH}: the engine measures this stage and holds a vote.",
         )  # fmt: skip
         afresh = how == _AFRESH
-        plan = _rounds(stage, key) if afresh else None
+        boxes = NumberBoxes()
+        plan = _rounds(stage, key, boxes) if afresh else None
         choice = None if afresh else decision.choose(
             driving.record_after(stages, stage.number), stage, stages[0], key=key
         )  # fmt: skip
-        num_steps, step = _recovery(run, key)
+        num_steps, step = _recovery(run, key, boxes)
         resting = driving.at_rest(run)
         if not resting:
             st.html('<p class="ep-note">The run is at work. Pause it first; then it can go on from here.</p>')
-        ready = resting and (afresh or choice is not None)
+        ready = not boxes.say(then="then it can go on") and resting and (afresh or choice is not None)
         if st.button(
             f"Branch from stage {stage.number}", type="primary",
             key=f"go_{key}",
@@ -126,26 +128,26 @@ def _branch(run: Run, stages: list[Stage], stage: Stage) -> None:
             st.rerun()
 
 
-def _rounds(stage: Stage, key: str) -> tuple[int, int]:
+def _rounds(stage: Stage, key: str, boxes: NumberBoxes) -> tuple[int, int]:
     """(blocks to keep, in how many stages)"""
     left, right = st.columns(2, gap="medium")
-    depth = left.number_input(
-        "Blocks to keep", 1, stage.depth - 1, max(1, stage.depth - 2), key=f"depth_{key}",
+    depth = boxes.draw(
+        left, "Blocks to keep", 1, stage.depth - 1, max(1, stage.depth - 2), 1, key=f"depth_{key}",
         help="The depth to end at. It becomes the target of this run.",
     )  # fmt: skip
-    rounds = right.number_input(
-        "Stages", 1, stage.depth - int(depth), 1, key=f"rounds_{key}_{depth}",
+    rounds = boxes.draw(
+        right, "Stages", 1, stage.depth - int(depth), 1, 1, key=f"rounds_{key}_{depth}",
         help="In so many rounds, at most one for each block that goes; importance is measured afresh before each.",
     )  # fmt: skip
     return int(depth), int(rounds)
 
 
-def _recovery(run: Run, key: str) -> tuple[int, bool]:
+def _recovery(run: Run, key: str, boxes: NumberBoxes) -> tuple[int, bool]:
     """(steps of recovery, stop at each decision)"""
     usual = driving.params_now(run).get("finetune", {}).get("num_steps", FinetuneConfig().num_steps)
     left, right = st.columns(2, gap="medium", vertical_alignment="bottom")
-    num_steps = left.number_input(
-        "Recovery steps of a stage", 0, 1_000_000, int(usual), 50,
+    num_steps = boxes.draw(
+        left, "Recovery steps of a stage", 0, 1_000_000, int(usual), 50,
         key=f"steps_{key}", help="Training steps after blocks went; holds for this run's later stages too.",
     )  # fmt: skip
     step = right.toggle(

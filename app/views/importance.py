@@ -6,6 +6,7 @@ import streamlit as st
 
 from app import address, glossary, jobs, known, measuring
 from app.importance import ced_settings, criteria, heatmap, pair
+from app.number_boxes import NumberBoxes
 from engine.importance.config import ESTIMATORS, GRANULARITIES, ORDERS, VARIABLES, WEIGHTINGS, CedConfig
 from engine.models.bundled import ModelInfo
 from engine.runs.store import Run
@@ -21,13 +22,16 @@ _LOOKS = {
 def page() -> None:
     st.title("Importance", anchor=False)
     _take_run()
-    info, params = _controls()
+    boxes = NumberBoxes()
+    info, params = _controls(boxes)
     look = address.choose(
         "View", list(_LOOKS), param="look", page="importance", widget=st.segmented_control,
         format_func=lambda name: _LOOKS[name][0], help=" ".join(f"{a}: {b}" for a, b in _LOOKS.values()),
         on_change=measuring.want, label_visibility="collapsed",
     )  # fmt: skip
     wanted = measuring.wanted()
+    if boxes.say(then="then it is measured"):
+        return
     if look == "two":
         pair.draw(info, params, wanted=wanted)
     elif look == "criteria":
@@ -49,7 +53,7 @@ def _one(info: ModelInfo, params: dict, *, wanted: bool) -> None:
         heatmap.explore(measuring.find("ced", params), info)
 
 
-def _controls() -> tuple[ModelInfo, dict]:
+def _controls(boxes: NumberBoxes) -> tuple[ModelInfo, dict]:
     first, second, third, fourth = st.columns([2.3, 1.1, 2, 0.9], vertical_alignment="bottom", gap="medium")
     with first:
         info = address.choose_model("importance", on_change=measuring.want)
@@ -62,7 +66,7 @@ def _controls() -> tuple[ModelInfo, dict]:
             help="Chooses what the entropy is of. " + glossary.explain("CED", "entropy"),
         )  # fmt: skip
     with fourth, st.popover("Settings", width="stretch", help="How it is measured: rows, order, sample size, seed."):
-        settings = ced_settings.draw(variable)
+        settings = ced_settings.draw(variable, boxes)
     config = CedConfig(**{**settings, "samples": known.samples_there(data, settings["samples"])})
     chosen = VARIABLES[variable]
     few = config.samples < settings["samples"]

@@ -6,6 +6,7 @@ from app import address, jobs
 from app.access import rights
 from app.drawing_time import seconds_of_intact
 from app.errors import show
+from app.number_boxes import NumberBoxes
 from app.pruning import driving, fields, prune_form, prune_watch
 from engine.errors import EngineError, InputError
 from engine.evaluation.protocol import Protocol
@@ -31,7 +32,7 @@ def page() -> None:
     params = prune_form.plan(info, data, form)
     recovery = prune_form.recovery(info, data, form)
     form.remember()
-    _start(info, data, params, recovery, wrong=form.wrong)
+    _start(info, data, params, recovery, boxes=form.boxes)
 
 
 def _run_on_screen() -> Run | None:
@@ -52,20 +53,19 @@ def _run_on_screen() -> Run | None:
     return jobs.last_prune()
 
 
-def _start(info: ModelInfo, data: str, plan: dict, recovery: dict, *, wrong: list[str]) -> None:
-    if wrong:
-        st.html(f'<p class="ep-note">Out of range: {", ".join(wrong)}. Put that right; then you can start.</p>')
-    elif plan:
+def _start(info: ModelInfo, data: str, plan: dict, recovery: dict, *, boxes: NumberBoxes) -> None:
+    wrong = boxes.say()
+    if not wrong and plan:
         asked = {key: value for key, value in plan.items() if key not in ("step", "ced")}
         config_from(PruneConfig, {**asked, "adapt_steps": recovery["adapt_steps"]}).check_against(info.depth)
         st.html(f'<p class="ep-say">{_summary(info, plan, recovery)}</p>')
-    else:
+    elif not wrong:
         st.html('<p class="ep-note">Choose at least one block to drop; then you can start.</p>')
     if st.button(
         "Start pruning", type="primary",
         **rights.guarded(
             "Queues the run. It goes on when you close the browser, and you can pause or cancel it at any step.",
-            disabled=bool(wrong) or not plan,
+            disabled=wrong or not plan,
         ),
     ):  # fmt: skip
         title = f"{info.name} on {data}: {prune_form.target(info, plan)}"

@@ -384,6 +384,26 @@ def test_an_own_arena_is_started_with_what_the_form_says(full: Workspace, open_p
     assert at.selectbox(key="arena_arena").value == run.id
 
 
+@pytest.mark.parametrize(
+    ("box", "number", "said"), [
+        ("seeds", 0, "Seeds: 0 is out of range. Choose 1 … 50."),
+        ("images", 100_000, "Images to score: 100,000 is out of range. Choose 16 … 50,000."),
+        ("rate_0.004", 2.0, "Learning rate: 2.0 is out of range. Choose 1e-08 … 0.5."),
+        ("distill", -1.0, "Distillation: -1.0 is out of range. Choose 0.0 … 100.0."),
+    ],
+)  # fmt: skip
+def test_no_arena_starts_while_a_number_is_out_of_range(
+    full: Workspace, open_page: Open, box: str, number: float, said: str
+) -> None:
+    at = open_page("arena", model="demo-sit", data="shapes")
+    before = at.number_input(key=f"arena_{box}").value
+    at.number_input(key=f"arena_{box}").set_value(number).run()
+    assert [error.value for error in at.error] == [said] and "trainings</b>" not in words(at)
+    assert f"Out of range: {said.partition(':')[0]}. " in words(at) and button(at, "Start the arena").disabled
+    at.number_input(key=f"arena_{box}").set_value(before).run()
+    assert not at.error and not button(at, "Start the arena").disabled
+
+
 def test_an_arena_left_as_it_stands_is_the_usual_one(full: Workspace, open_page: Open) -> None:
     at = open_page("arena", model="demo-sit", data="shapes")
     button(at, "Start the arena").click().run()

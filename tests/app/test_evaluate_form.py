@@ -105,7 +105,9 @@ def test_a_million_images_are_asked_about_with_how_long_they_take(open_page, emp
 @pytest.mark.parametrize("num", [0, -5, 7])
 def test_too_few_images_cant_be_asked_for(open_page, empty, pruned, num):
     at = form(open_page, pruned)
-    assert at.number_input("evaluate_num").min == 8 > num
+    at.number_input("evaluate_num").set_value(num).run()
+    assert [error.value for error in at.error] == [f"Images: {num} is out of range. Choose 8 … 1,000,000."]
+    assert "Out of range: Images. " in words(at) and "evaluate_start" not in {button.key for button in at.button}
 
 
 def test_features_say_where_their_weights_come_from_and_whether_they_are_here(open_page, empty, pruned, monkeypatch):

@@ -72,6 +72,16 @@ def test_every_setting_reaches_the_engine(empty: Workspace, open_page: Open) -> 
     assert "attention and MLP of each block apart" in words(at) and "racing" in words(at)
 
 
+def test_nothing_is_measured_while_a_setting_is_out_of_range(empty: Workspace, open_page: Open) -> None:
+    at = open_page("importance", model="demo-sit", data="shapes")
+    before = [run.id for run in list_runs(empty)]
+    at.number_input(key="ced_samples").set_value(4).run()
+    assert [error.value for error in at.error] == ["Images: 4 is out of range. Choose 8 … 100,000."]
+    assert "Out of range: Images. " in words(at) and [run.id for run in list_runs(empty)] == before
+    at.number_input(key="ced_samples").set_value(64).run()
+    assert not at.error and open_run(empty, list_runs(empty)[0].id).params["config"]["samples"] == 64
+
+
 def test_greedy_has_no_race(empty: Workspace, open_page: Open) -> None:
     at = open_page("importance", model="demo-sit", data="shapes")
     at.selectbox(key="ced_method").set_value("racing").run()

@@ -480,6 +480,10 @@ def test_from_the_last_stage_blocks_go_by_hand_or_are_scored_afresh(empty: Works
     at = open_page("prune", run=run.id, stage="2")
     assert button(at, "Branch from stage 2").disabled
     at.button_group(key=f"how_{run.id}_from2").set_value("Score and vote afresh").run()
+    for wrong in (0, 99):
+        at.number_input(key=f"depth_{run.id}_from2").set_value(wrong).run()
+        assert f"Blocks to keep: {wrong} is out of range. Choose 1 … " in at.error[0].value
+        assert button(at, "Branch from stage 2").disabled and "Out of range: Blocks to keep. " in words(at)
     at.number_input(key=f"depth_{run.id}_from2").set_value(5).run()
     button(at, "Branch from stage 2").click().run()
     drive = read_drive(run)
