@@ -11,7 +11,7 @@ class NumberBoxes:
     """Those of one form."""
 
     def __init__(self) -> None:
-        self.wrong: list[str] = []  # labels of the boxes that hold a number which can't be
+        self.wrong: dict[str, str] = {}  # label of a box that holds a number which can't be -> why, in one line
 
     def draw(
         self, place: Any, label: str, low: float, high: float, value: float | None, step: float = 1, **more: Any
@@ -23,13 +23,14 @@ class NumberBoxes:
         number = place.number_input(label, value=value, step=step, **more)
         if number is None or low <= number <= high:
             return number
+        self.wrong[label] = f"{label}: {number:,} is out of range. Choose {low:,} … {high:,}."
         with place:
-            show(f"{label}: {number:,} is out of range. Choose {low:,} … {high:,}.")
-        self.wrong.append(label)
+            show(self.wrong[label])
         return min(max(number, low), high)
 
-    def say(self, *, then: str = "then you can start") -> bool:
-        """Whether anything is wrong; says so where the button is."""
+    def say(self, *, then: str = "then you can start", boxes_seen: bool = True) -> bool:
+        """Whether anything is wrong; says so where the button is, and in full where the boxes may be out of sight."""
         if self.wrong:
-            st.html(f'<p class="ep-note">Out of range: {", ".join(self.wrong)}. Put that right; {then}.</p>')
+            said = f"Out of range: {', '.join(self.wrong)}." if boxes_seen else " ".join(self.wrong.values())
+            st.html(f'<p class="ep-note">{said} Put that right; {then}.</p>')
         return bool(self.wrong)

@@ -56,9 +56,9 @@ class Fields:
         self, place: Any, label: str, low: float, high: float, usual: float | None, step: float, *, name: str,
         **more: Any,
     ) -> Any:  # fmt: skip
-        first, num_wrong = asked_number(name, low, high, usual), len(self.boxes.wrong)
+        first = asked_number(name, low, high, usual)
         value = self.boxes.draw(place, label, low, high, first, step, persist_state="session", **more)
-        if len(self.boxes.wrong) == num_wrong:
+        if label not in self.boxes.wrong:
             return self.note(name, value, usual)
         self._asked.add(name)
         return value

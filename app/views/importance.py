@@ -30,7 +30,7 @@ def page() -> None:
         on_change=measuring.want, label_visibility="collapsed",
     )  # fmt: skip
     wanted = measuring.wanted()
-    if boxes.say(then="then it is measured"):
+    if boxes.say(then="then it is measured", boxes_seen=False):
         return
     if look == "two":
         pair.draw(info, params, wanted=wanted)

@@ -77,7 +77,8 @@ def test_nothing_is_measured_while_a_setting_is_out_of_range(empty: Workspace, o
     before = [run.id for run in list_runs(empty)]
     at.number_input(key="ced_samples").set_value(4).run()
     assert [error.value for error in at.error] == ["Images: 4 is out of range. Choose 8 … 100,000."]
-    assert "Out of range: Images. " in words(at) and [run.id for run in list_runs(empty)] == before
+    assert "Choose 8 … 100,000. Put that right; then it is measured." in words(at)
+    assert [run.id for run in list_runs(empty)] == before
     at.number_input(key="ced_samples").set_value(64).run()
     assert not at.error and open_run(empty, list_runs(empty)[0].id).params["config"]["samples"] == 64
 
