@@ -22,6 +22,7 @@ from tests.app.fixtures import add_ced, add_opened, add_prune
 ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 REQUIRED = os.environ.get("ENTPRUNER_REQUIRE_BROWSER") == "1"
+LONGEST = ("test_opening.py", "test_story.py", "test_walks.py")
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -31,6 +32,16 @@ FLAGS = [
 def without(what: str) -> None:
     """The browser tests can't run: a failure where they are required, else one line of why."""
     (pytest.fail if REQUIRED else pytest.skip)(what)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files of this folder before its others: with files shared out among processes, none runs alone at the
+    end."""
+    here = Path(__file__).parent
+    places = [index for index, item in enumerate(items) if item.path.parent == here]
+    ordered = sorted((items[index] for index in places), key=lambda item: item.path.name not in LONGEST)
+    for index, item in zip(places, ordered, strict=True):
+        items[index] = item
 
 
 @dataclass
