@@ -1,5 +1,7 @@
 """Plain data -> plotly figure. A title is the question the chart answers; axes carry units."""
 
+import html
+
 import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import get_colorscale
@@ -10,8 +12,11 @@ from engine.training.curves import LABEL_LINE, label_rows, running_mean
 
 _MARGIN = dict(l=44, r=6, t=6, b=50)
 _MOST_LABELS = 12  # below the heatmap, so that they don't run into each other
+_TITLE_ROOM = 20  # px beside the labels of an axis
 _SIGNED, _SIZE = "RdBu_r", "Viridis"
 _LEGEND_LINE = 26  # px
+_MOST_BARS_BESIDE, _LONGEST_BESIDE = 12, 14  # bars, and characters of a name, that have room side by side
+_LONGEST_NAME = 28  # characters at an axis
 #: settings for every chart: nothing to press that isn't explained
 CONFIG = {"displayModeBar": False, "scrollZoom": False, "doubleClick": False}
 #: the same with a camera at the top right, for charts that are complete as a picture
@@ -204,11 +209,25 @@ def joint_effect(
 
 
 def class_counts(counts: dict[str, int], *, palette: Palette) -> go.Figure:
-    fig = go.Figure(go.Bar(x=list(counts), y=list(counts.values()), marker=dict(color=palette.intact, cornerradius=4)))
-    fig.update_traces(hovertemplate="%{x}: %{y} images<extra></extra>")
-    fig.update_xaxes(type="category", title="class", fixedrange=True)
-    fig.update_yaxes(title="images", gridcolor=palette.grid, fixedrange=True)
-    return _curve(fig, "How many images of each class?", height=280)
+    """Bars beside each other, or below each other where there are many or their names are long."""
+    names = [html.escape(name, quote=False) for name in counts]  # plotly takes <b> for a tag
+    short = [html.escape(_cut(name), quote=False) for name in counts]
+    places, values = list(range(len(names))), list(counts.values())
+    below = len(names) > _MOST_BARS_BESIDE or max(map(len, counts), default=0) > _LONGEST_BESIDE
+    along, across = dict(title="images", gridcolor=palette.grid), dict(tickvals=places, ticktext=short, showgrid=False)
+    bars = go.Bar(
+        x=values if below else places, y=places if below else values, orientation="h" if below else "v",
+        customdata=names, marker=dict(color=palette.intact, cornerradius=4),
+        hovertemplate="%{customdata}: %{" + ("x" if below else "y") + "} images<extra></extra>",
+    )  # fmt: skip
+    fig = go.Figure(bars)
+    fig.update_xaxes(fixedrange=True, **(along if below else across | dict(title="class")))
+    fig.update_yaxes(fixedrange=True, **(across | dict(autorange="reversed", automargin=True) if below else along))
+    return _curve(fig, "How many images of each class?", height=100 + 18 * len(names) if below else 280)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 def relative_loss(
@@ -321,10 +340,10 @@ def _block_axis(fig: go.Figure, labels: list[str], *, title: str | None) -> None
 
 def _finish(fig: go.Figure, labels: list[str]) -> go.Figure:
     fig.update_xaxes(automargin=False, title_standoff=8)
-    longest = max(len(label) for label in labels)
+    room = 16 + 8 * max(len(label) for label in labels) + (_TITLE_ROOM if fig.layout.yaxis.title.text else 0)
     fig.update_layout(
         height=len(labels) * row_height(len(labels)) + _MARGIN["t"] + _MARGIN["b"],
-        margin={**_MARGIN, "l": max(_MARGIN["l"], 16 + 8 * longest)},
+        margin={**_MARGIN, "l": max(_MARGIN["l"], room)},
         bargap=0.28,
         dragmode=False,
         clickmode="event+select",

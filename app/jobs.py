@@ -19,7 +19,7 @@ from engine.importance.config import CedConfig
 from engine.models.bundled import bundled_models
 from engine.runs import library, queue
 from engine.runs.listing import UNREADABLE_STATES, RunSummary, list_runs
-from engine.runs.store import Run, RunStatus, create_run, open_run
+from engine.runs.store import RUN_ID, Run, RunStatus, create_run, open_run
 from engine.runs.waiting import expected_wait
 from engine.runs.workspace import Workspace, open_workspace, read_json
 from engine.training.config import FinetuneConfig
@@ -224,6 +224,21 @@ def ask(kind: str, params: dict, *, client: str = "") -> str:
     if not queue.live_workers(workspace()):
         start_engine()
     return key
+
+
+def is_deleted(run_id: str) -> bool:
+    """Whether it lies in the bin."""
+    return RUN_ID.fullmatch(run_id) is not None and (workspace().bin / run_id).is_dir()
+
+
+def waits_for_others(key: str) -> bool:
+    """Whether this question waits while the engine answers another."""
+    return queue.waits_for_others(workspace(), key)
+
+
+def give_up(client: str) -> None:
+    """Drops what ``client`` asked on this page, also while the engine is at it."""
+    queue.withdraw_preview(workspace(), st.session_state.get("client", "") + client)
 
 
 def is_light(kind: str, params: dict) -> bool:

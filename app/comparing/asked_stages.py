@@ -74,6 +74,10 @@ def _parsed(text: str, found: Mapping[str, RunSummary]) -> list[Ref]:
     refs = [(run_id, int(number)) for run_id, _, number in split if number.isdecimal() and len(number) < 9]
     refs = [ref for ref in refs if _exists(ref, found)]
     wrong = [part for part in parts if part not in {f"{run_id}@{number}" for run_id, number in refs}]
+    for run_id in dict.fromkeys(run_id for run_id, _, _ in split if run_id not in found):
+        if jobs.is_deleted(run_id):
+            open_choice(run_id, quiet=False)  # says so, and where it is
+            wrong = [part for part in wrong if part.rpartition("@")[0] != run_id]
     if wrong:
         st.warning(f"There is no finished stage {', '.join(map(repr, wrong[:MOST]))}. The address names stages as "
                    "RUN@NUMBER, with commas between; the runs page lists the runs there are.")  # fmt: skip

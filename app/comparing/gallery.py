@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from app import address, pictures
+from app import address, jobs, pictures
 from app.comparing import closely, conditions, gallery_choices, picture_clicks, remembered
 from app.comparing.gallery_choices import Chosen
 from app.comparing.picked import Picked
@@ -48,6 +48,7 @@ def _kept(one: Picked) -> Kept | None:
     """Says why there is none."""
     found = None
     with shown_as_one_line():
+        jobs.open_run(jobs.workspace(), one.run.id)  # somebody may have deleted it meanwhile
         found = kept_by(one)
         if found is None or not found.seeds:
             st.info(f"{sentence(one.label)} kept no pictures. Measure it to draw some, below or with: python -m engine "

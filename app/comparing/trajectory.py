@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app import address, charts, chosen, glossary, pictures
+from app import address, charts, chosen, glossary, jobs, pictures
+from app.access import rights
 from app.comparing import scrubber, way_question, way_words
 from app.comparing.compare_charts import looks, parting
 from app.comparing.picked import Picked
@@ -43,8 +44,9 @@ def _draw(picked: list[Picked]) -> None:
     if not asked:
         return
     if not way_question.is_asked(asked):
-        if not way_question.goes_on(asked):
-            _offer(asked, f"{shared.classes[index]}, seed {shared.seeds[index]}")
+        if not way_question.goes_on(asked) and not _offer(
+            asked, f"{shared.classes[index]}, seed {shared.seeds[index]}"
+        ):
             return
         way_question.ask(asked)
     if followed := way_question.answered(asked):
@@ -94,15 +96,21 @@ def _take_from_address(classes: Sequence[str], seeds: Sequence[int]) -> None:
         st.session_state["way_class"], st.session_state[f"way_seed_{name}"] = name, wanted
 
 
-def _offer(asked: list[Asked], what: str) -> None:
-    st.button(
+def _offer(asked: list[Asked], what: str) -> bool:
+    """Whether it was taken."""
+    place = st.empty()
+    taken = place.button(
         f"Follow {what}",
         key="way_go",
-        on_click=way_question.ask,
-        args=(asked,),
-        help="The engine draws this picture again with each model and keeps what is there after each step. It takes "
-        "about as long as drawing one picture, and is kept.",
+        **rights.guarded(
+            "The engine draws this picture again with each model and keeps what is there after each step. It takes "
+            "about as long as drawing one picture, and is kept.",
+            light=all(jobs.is_light("trajectory", one.params) for one in asked),
+        ),
     )
+    if taken:
+        place.empty()
+    return taken
 
 
 def _show(followed: list[Followed]) -> None:

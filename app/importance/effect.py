@@ -149,7 +149,7 @@ def _overall(result: dict, delta: list[float]) -> float:
 def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> None:
     shown_key, shown = st.session_state.get("last_effect", (None, None))
     if shown_key is None or shown["model"] != params["model"]:
-        _say_waiting()
+        _say_waiting(key)
         st.skeleton(height=260)
         return
     files = _files(shown_key, shown)
@@ -165,7 +165,7 @@ def _gallery(key: str, info: ModelInfo, params: dict, answer: dict | None) -> No
             f'<span><i class="pruned"></i>{without}, same seeds</span><span>{how_long}</span></p>'
         )
     else:
-        _say_waiting()
+        _say_waiting(key)
     names = [f"{info.class_names[c]} · seed {s}" for c, s in zip(shown["classes"], shown["seeds"], strict=True)]
     st.html(_pairs(files, names, without, fresh=fresh))
 
@@ -180,12 +180,14 @@ def _pairs(files: list[tuple[Path, Path]], names: list[str], without: str, *, fr
     return pictures.pairs(pairs, names=("intact", without), css="eight" if fresh else "eight old")
 
 
-def _say_waiting() -> None:
+def _say_waiting(key: str) -> None:
     state = jobs.engine_state().state
     words = {
         "starting": "The engine is starting; the first pictures take a few seconds.",
         "stopped": "The engine isn't running. Start it at the foot of the page.",
     }.get(state, "Drawing the same seeds without these blocks …")
+    if state not in ("starting", "stopped") and jobs.waits_for_others(key):
+        words = "The engine answers another question first; these pictures come after it …"
     st.html(f'<p class="ep-legend"><span>{words}</span></p>')
 
 

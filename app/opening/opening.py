@@ -88,6 +88,13 @@ def _wait(place: str, kind: str, params: dict[str, Any], doing: str, since: floa
         "stopped": "The engine isn't running. Start it at the foot of the page; the question is kept.",
     }.get(jobs.engine_state().state, str(said.get("message") or doing))
     words += f" {seconds} s" if seconds > 3 else ""
+    if seconds > 3 and st.button("Cancel", key=f"cancel_{place}", help="Gives this up; you can name another place."):
+        jobs.give_up(place)
+        st.session_state.pop(f"asked_{place}")
+        for opened in WORDS:
+            st.session_state.pop(f"opening_{opened}", None)
+        address.remember(ref=None)
+        st.rerun()
     share = said.get("progress")
     if isinstance(share, int | float):
         st.progress(min(1.0, max(0.0, float(share))), text=words)
@@ -140,7 +147,8 @@ def class_names_field(
     if not found:
         return ()
     lists = {_AS_FOUND: found, **offers}
-    with st.expander(f"Class names: {_few(found)}"):
+    st.html(f'<p class="ep-note">{html.escape(_few(found))}</p>')
+    with st.expander("Class names"):
         taken = _AS_FOUND
         if offers:
             taken = st.selectbox(

@@ -58,7 +58,8 @@ def plan_in_words(run: Run) -> str:
     adapting = f"The intact model adapts for {steps_of(now['adapt_steps'])} first. " if now.get("adapt_steps") else ""
     if now.get("drop"):
         which = ", ".join(map(str, now["drop"]))
-        return f"{adapting}Blocks {which} of the model go in one stage, then {steps_of(steps, 'recovery')}."
+        which = f"Block {which} of the model goes" if len(now["drop"]) == 1 else f"Blocks {which} of the model go"
+        return f"{adapting}{which} in one stage, then {steps_of(steps, 'recovery')}."
     goal = (
         f"{now['target_speedup']:g}× fewer MACs" if now.get("target_speedup") else f"{now.get('target_depth')} blocks"
     )

@@ -48,7 +48,7 @@ def _run_on_screen() -> Run | None:
             return run
         except EngineError as error:
             show(str(error))
-            address.remember(run="new")
+            address.remember(run="new", stage=None)
             return None
     return jobs.last_prune()
 

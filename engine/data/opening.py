@@ -13,6 +13,7 @@ from engine.errors import AssetError, InputError
 from engine.models import hub
 from engine.runs.workspace import open_workspace
 
+_TELL_EVERY = 1000  # files, while they are listed
 _OTHERS = {b"7z\xbc\xaf": "kind 7z, which must be unpacked first", b"Rar!": "kind RAR, which must be unpacked first"}
 
 
@@ -79,7 +80,11 @@ def _opening_folder(path: Path, *, name: str, cache: Path | None) -> Iterator[Op
     from engine.data.scan import list_files
 
     yield OpenProgress(message="listing the files", done=0, total=1)
-    entries = list(list_files(path))
+    entries = []
+    for entry in list_files(path):
+        entries.append(entry)
+        if len(entries) % _TELL_EVERY == 0:
+            yield OpenProgress(message=f"{len(entries):,} files so far", done=0, total=1)
     tables = [entry for entry in entries if entry.name.lower().endswith(".parquet")]
     if tables:
         from engine.data.parquet import opening_parquet

@@ -22,16 +22,20 @@ def strips_section(stages: Sequence[Stage]) -> str:
         grew = f", grew from stage {parent.number}" if parent and parent.number != stage.number - 1 else ""
         title = f"<h3>Stage {stage.number}: {escape(stage.title)}{grew}</h3>"
         rows.append(f'<div class="keep">{title}{strip(every, stage.kept_blocks, stage.info["dropped_blocks"])}</div>')
-    note = "Filled: kept. Hatched: dropped in this stage. Dotted: gone before. Numbers are those of the loaded model."
+    note = (
+        "Blue: the model as it was loaded. Green: kept in a pruned stage. Hatched: dropped in this stage. Dotted: gone "
+        "before. Numbers are those of the loaded model."
+    )
     return section("Which blocks went", f'<p class="muted">{note}</p>', *rows)
 
 
 def strip(all_blocks: Sequence[int], kept: Sequence[int], dropped: Sequence[int]) -> str:
     """One square per block of the loaded model: kept, dropped in this stage, or gone before."""
-    squares = []
+    squares, pruned = [], len(kept) < len(all_blocks)
     for block in all_blocks:
         kind = "dropped" if block in dropped else "kept" if block in kept else "gone"
-        squares.append(f'<span class="{kind}" title="block {block}: {kind}">{block}</span>')
+        css = "kept pruned" if kind == "kept" and pruned else kind
+        squares.append(f'<span class="{css}" title="block {block}: {kind}">{block}</span>')
     label = f"{len(kept)} of {len(all_blocks)} blocks kept: {blocks(kept)}; dropped in this stage: {blocks(dropped)}"
     return f'<div class="strip" role="img" aria-label="{label}">{"".join(squares)}</div>'
 

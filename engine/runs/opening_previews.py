@@ -18,8 +18,9 @@ from engine.models.checkpoints import load_model
 from engine.models.memory import describe
 from engine.models.model import Model
 from engine.models.process_probe import process_losses
+from engine.runs.queue import is_wanted
 from engine.runs.run_model import model_options
-from engine.runs.workspace import write_json, writing
+from engine.runs.workspace import Workspace, write_json, writing
 from engine.steps import result_of, told_as
 
 _NUM_PICTURES = 8
@@ -89,7 +90,11 @@ def _opened_data(ref: str, folder: Path) -> Data:
 
 
 def _tell(folder: Path, message: str, done: float, total: float) -> None:
-    """How far a question is whose answer takes long."""
+    """How far a question is whose answer takes long. Raises EngineError where nobody waits for it any more: the engine
+    answers one question at a time, and somebody's mistyped path mustn't hold up all others."""
+    workspace = Workspace(_workspace(folder))
+    if workspace.queue_file.exists() and not is_wanted(workspace, folder.name):
+        raise EngineError("nobody waits for this answer any more; ask again")
     write_json(folder / "progress.json", {"message": message, "progress": min(1.0, done / total) if total else 0.0})
 
 

@@ -198,6 +198,34 @@ def submit_preview(workspace: Workspace, kind: str, params: dict[str, Any], *, c
     return key
 
 
+def withdraw_preview(workspace: Workspace, client: str) -> None:
+    """``client`` wants no answer any more: its question is dropped, or given up where it is being answered, unless
+    others wait for it too."""
+
+    def withdraw(table: sqlite3.Connection) -> None:
+        table.execute("DELETE FROM clients WHERE client = ?", (client,))
+        table.execute(
+            "DELETE FROM previews WHERE state = 'queued' AND NOT anonymous AND key NOT IN (SELECT key FROM clients)"
+        )
+
+    transact(workspace, withdraw)
+
+
+def is_wanted(workspace: Workspace, key: str) -> bool:
+    """Whether anybody still waits for the answer to this question."""
+    wanted = "SELECT 1 FROM previews WHERE key = ? AND (anonymous OR key IN (SELECT key FROM clients))"
+    return read(workspace, lambda table: table.execute(wanted, (key,)).fetchone()) is not None
+
+
+def waits_for_others(workspace: Workspace, key: str) -> bool:
+    """Whether this question is queued while another is being answered."""
+    both = (
+        "SELECT 1 FROM previews WHERE key = ? AND state = 'queued' "
+        "AND EXISTS (SELECT 1 FROM previews WHERE state = 'running')"
+    )
+    return read(workspace, lambda table: table.execute(both, (key,)).fetchone()) is not None
+
+
 def preview_result(workspace: Workspace, key: str) -> dict[str, Any] | None:
     """None while the question waits or is being answered; ``{"state": "stale"}`` when nobody is going to answer it."""
     if not re.fullmatch(r"[0-9a-f]{32}", key):

@@ -234,6 +234,8 @@ def take_in(workspace: Workspace, folder: Path, run_id: str) -> Run:
 def open_run(workspace: Workspace, run_id: str) -> Run:
     """Raises InputError for an id that doesn't exist or can't be one, AssetError for a damaged run."""
     path = workspace.runs / run_id if RUN_ID.fullmatch(run_id) else None
+    if path is not None and (workspace.bin / run_id).is_dir() and not path.is_dir():
+        raise InputError(f"the run {run_id} was deleted; the runs page restores it from the bin as long as it is there")
     if path is None or not path.is_dir():
         raise InputError(f"no run named {run_id!r} in {workspace.root}; the runs page lists those there are")
     return Run(path)

@@ -18,7 +18,7 @@ from engine.runs.listing import list_runs
 from engine.runs.table import read
 from engine.runs.workspace import Workspace
 from tests.app.conftest import Open, words
-from tests.app.fixtures import add_ced
+from tests.app.fixtures import add_ced, add_prune
 
 APP = Path(__file__).parents[2] / "app"
 KEY = "a key for the lecture"
@@ -187,6 +187,25 @@ def test_only_who_holds_the_key_forgets_what_the_room_guessed(empty: Workspace, 
 def test_a_long_way_through_a_bundled_model_is_not_a_lesson(full: Workspace, lecture):
     with pytest.raises(rights.NotAllowed, match="only who holds the key"):
         jobs.ask("trajectory", {"model": "demo-sit", "class": 1, "seed": 1, "protocol": {"num_steps": 1000}})
+
+
+def test_only_who_holds_the_key_follows_a_pruned_model_from_noise(empty: Workspace, lecture, open_page: Open):
+    run = add_prune(empty)
+    for number in (0, 3):
+        (run.path / "stages" / str(number) / "weights.safetensors").write_bytes(b"")
+    at = open_page("compare", compare=f"{run.id}@0,{run.id}@3")
+    follow = at.button(key="way_go")
+    assert follow.disabled and follow.help == rights.REASON
+    with_key = open_page("compare", compare=f"{run.id}@0,{run.id}@3", key=KEY)
+    assert not with_key.button(key="way_go").disabled
+
+
+def test_whoever_follows_too_fast_is_told_in_one_line(empty: Workspace, lecture, open_page: Open, monkeypatch):
+    run = add_prune(empty)
+    at = open_page("compare", compare=f"{run.id}@0,{run.id}@3")
+    monkeypatch.setattr(pace, "AT_ONCE", 0)
+    at.button(key="way_go").click().run()
+    assert not at.exception and "one more is free" in at.error[0].value
 
 
 def test_a_session_that_asks_without_pause_is_slowed_and_another_is_not(monkeypatch: pytest.MonkeyPatch):

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from app.comparing import difference, ordering
 from app.comparing.shared_seeds import Kept, match
 from engine.evaluation.protocol import Protocol
+from engine.runs.bin import delete_run
 from engine.runs.listing import list_runs
 from engine.runs.store import Run, create_run
 from engine.runs.workspace import Workspace
@@ -210,6 +211,21 @@ def test_a_run_that_is_deleted_while_it_is_looked_at(empty: Workspace, open_page
     at.run()
     assert not at.exception and len(at.warning) == 1
     assert asked(at, "compare") == link((other, 0), (other, 3))
+
+
+def test_a_run_in_the_bin_is_said_to_be_there(empty: Workspace, open_page: Open) -> None:
+    run, _ = add_prune(empty), add_prune(empty)
+    address = f"{run.id}@0,{run.id}@3"
+    at = open_page("compare", compare=address)
+    delete_run(empty, run.id)
+    for found in (open_page("compare", compare=address), open_page("prune", run=run.id, stage="3")):
+        assert not found.exception and not found.warning
+        assert [error.value for error in found.error] == [
+            f"The run {run.id} was deleted; the runs page restores it from the bin as long as it is there"
+        ]
+    assert asked(found, "run") == "new" and asked(found, "stage") is None
+    at.run()
+    assert not at.exception
 
 
 # --- the gallery ---

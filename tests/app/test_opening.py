@@ -506,3 +506,16 @@ def test_an_export_in_the_list_leads_to_its_download(empty: Workspace, open_page
     export = add_export(empty, f"{parent.id}@3")
     at = open_page("runs", run=export.id)
     assert "Download it in compare" in [link.label for link in at.get("page_link")]
+
+
+AWKWARD_NAMES = ["<b>bold</b>", "n02099601 golden retriever, a dog of Scotland"]
+
+
+def test_bars_of_many_or_long_names_lie_below_each_other_and_names_are_text() -> None:
+    few = charts.class_counts({"cat": 3, "dog": 2}, palette=LIGHT)
+    assert few.data[0].orientation == "v" and list(few.layout.xaxis.ticktext) == ["cat", "dog"]
+    many = charts.class_counts(dict.fromkeys((f"{n}" for n in range(30)), 1), palette=LIGHT)
+    assert many.data[0].orientation == "h" and many.layout.height > 18 * 30
+    long = charts.class_counts(dict.fromkeys(AWKWARD_NAMES, 5), palette=LIGHT)
+    assert list(long.layout.yaxis.ticktext) == ["&lt;b&gt;bold&lt;/b&gt;", "n02099601 golden retriever,…"]
+    assert list(long.data[0].customdata) == ["&lt;b&gt;bold&lt;/b&gt;", AWKWARD_NAMES[1]]

@@ -6,10 +6,11 @@ import os
 import pytest
 from PIL import Image
 
-from engine.errors import InputError
+from engine.errors import EngineError, InputError
 from engine.models.checkpoints import save_model
 from engine.runs import warm_models
 from engine.runs.previews import answer_preview
+from engine.runs.queue import claim_next_preview, submit_preview, withdraw_preview
 from engine.runs.workspace import open_workspace
 
 
@@ -97,6 +98,25 @@ def test_what_a_model_and_a_dataset_are(ask):
     found, folder = ask("look_data", ref="digits")
     assert found["facts"]["num_images"] == 1797
     assert all((folder / file).exists() for files in found["thumbnails"].values() for file in files)
+
+
+def test_a_look_that_nobody_waits_for_is_given_up(tmp_path):
+    """Somebody named a folder with a million files, saw the mistake and named another."""
+    workspace, folder = open_workspace(tmp_path / "workspace"), tmp_path / "many"
+    folder.mkdir()
+    for number in range(1100):
+        (folder / f"{number}.txt").touch()
+    params = {"ref": str(folder)}
+    key = submit_preview(workspace, "look_data", params, client="me")
+    answers = workspace.previews / key
+    answers.mkdir(exist_ok=True)
+    assert claim_next_preview(workspace, "w").key == key
+    withdraw_preview(workspace, "me")
+    with pytest.raises(EngineError, match="nobody waits"):
+        answer_preview("look_data", params, folder=answers, device="cpu")
+    submit_preview(workspace, "look_data", params, client="you")
+    with pytest.raises(EngineError, match="pictures"):  # looked at to its end: there are none
+        answer_preview("look_data", params, folder=answers, device="cpu")
 
 
 def test_a_wrong_process_is_plain_to_see(ask):

@@ -19,11 +19,14 @@ from engine.runs.queue import (
     claim_next_run,
     finish_preview,
     finish_run,
+    is_wanted,
     preview_result,
     queue_position,
     resume_run,
     submit_preview,
     submit_run,
+    waits_for_others,
+    withdraw_preview,
 )
 from engine.runs.recovery import recover
 from engine.runs.store import Run, RunStatus, create_run
@@ -251,6 +254,18 @@ def test_older_question_of_the_same_client_is_dropped(workspace: Workspace) -> N
     assert submit_preview(workspace, "drop", mine, client="me") == old
     assert preview_result(workspace, old) is None  # asked again, so no longer stale
     assert claim_next_preview(workspace, "w").key == old
+
+
+def test_a_question_that_is_being_answered_is_wanted_until_everybody_has_left(workspace: Workspace) -> None:
+    key = submit_preview(workspace, "look", {"n": 0}, client="me")
+    submit_preview(workspace, "look", {"n": 0}, client="you")
+    assert claim_next_preview(workspace, "w").key == key and is_wanted(workspace, key)
+    waiting = submit_preview(workspace, "look", {"n": 1}, client="me")  # another path was typed
+    assert is_wanted(workspace, key) and waits_for_others(workspace, waiting) and not waits_for_others(workspace, key)
+    withdraw_preview(workspace, "you")
+    assert not is_wanted(workspace, key)
+    withdraw_preview(workspace, "me")
+    assert preview_result(workspace, waiting)["state"] == "stale" and claim_next_preview(workspace, "w") is None
 
 
 def test_answered_question_makes_the_older_one_stale_too(workspace: Workspace) -> None:

@@ -241,8 +241,8 @@ def test_heatmaps_name_the_blocks_of_the_loaded_model(run, tmp_path):
 
 def test_strips_show_what_went_when(run, tmp_path):
     page = report_of(run, tmp_path / "report.html")
-    kinds = {kind: page.count("span", **{"class": kind}) for kind in ("kept", "dropped", "gone")}
-    assert kinds == {"kept": 12 + 10 + 8, "dropped": 4, "gone": 2}
+    kinds = {kind: page.count("span", **{"class": kind}) for kind in ("kept", "kept pruned", "dropped", "gone")}
+    assert kinds == {"kept": 12, "kept pruned": 10 + 8, "dropped": 4, "gone": 2}
     assert page.count("span", title="block 7: dropped") == 1
     assert page.count("span", title="block 7: gone") == 1
 
