@@ -46,7 +46,7 @@ from engine.training.finetune import Trainer, TrainStep
 _EVENT_EVERY_STEPS = 5
 _PREVIEWS_PER_STAGE = 6
 _PREVIEW_IMAGES = 16
-_CHECKPOINT_EVERY_SECONDS = 20.0
+_CHECKPOINT_EVERY_SECONDS = 20.0  # and twenty times what the last one took, if that is more: 5 % of the time at most
 _FINAL_STEPS = 20  # whose mean loss is a stage's final one
 _ASTRAY = 10  # times the loss that a training began with
 
@@ -94,6 +94,7 @@ class _PruneJob:
         self.level = place.level + 1  # of the stage under way, along the branch
         self.work = PruneWork(plan, model.config.depth)
         self.saved = time.monotonic()
+        self.write_seconds = 0.0  # of the last checkpoint: for a large model longer than the usual time between two
         self._begin_stage()
         if resume and resume.partial_state:
             self.steps_done = self.saved_step = int(resume.partial_state["step"])
@@ -169,11 +170,12 @@ class _PruneJob:
             )
         if step.step % max(1, num_steps // _PREVIEWS_PER_STAGE) == 0:
             self._preview(event)
-        pausing = self._pausing
+        pausing, began = self._pausing, time.monotonic()
         if pausing or self._checkpoint_due(event.trainer, last=step.step == num_steps):
             self.run.sync_events()  # the steps before a checkpoint aren't repeated: nor are their events
             write_checkpoint(self.run.path, self._checkpoint(event, state=event.trainer.state_dict()))
             self.saved, self.saved_step = time.monotonic(), step.step
+            self.write_seconds = self.saved - began
         if pausing:
             raise Paused(f"paused at step {step.step} of {num_steps}")
         message = f"stage {self.number}: step {step.step} of {num_steps}, loss {step.loss:.3f}"
@@ -200,7 +202,7 @@ class _PruneJob:
     def _checkpoint_due(self, trainer: Trainer, *, last: bool) -> bool:
         """Also after the ``last`` step: what follows is the evaluation, which may take longer than the training. Never
         where the next step's loss has gone astray: that would be nowhere to go back to."""
-        if not last and time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS:
+        if not last and time.monotonic() - self.saved <= _CHECKPOINT_EVERY_SECONDS * max(1.0, self.write_seconds):
             return False
         self.saved = time.monotonic()
         return trainer.loss_of(trainer.network, step=trainer.step) <= _ASTRAY * self.so_far.losses[0]

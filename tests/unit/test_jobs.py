@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,6 +144,31 @@ def test_a_run_stopped_anywhere_goes_on_and_ends_bit_identical(workspace, tiny, 
     for expected, found in zip(unbroken, final_weights(broken), strict=True):
         assert expected.keys() == found.keys()
         assert all(expected[name].equal(found[name]) for name in expected)
+
+
+class Clock:
+    """Seconds that pass only where somebody says so: one for each step, ``write_seconds`` for each checkpoint."""
+
+    def __init__(self, monkeypatch, *, write_seconds: float) -> None:
+        self.now, self.saved_at = 0.0, []
+        monkeypatch.setattr(prune_job_module, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(prune_job_module, "write_checkpoint", self.write)
+        self.write_seconds = write_seconds
+
+    def write(self, folder, checkpoint):
+        self.saved_at.append(int(checkpoint.state["step"]))
+        self.now += self.write_seconds
+
+
+@pytest.mark.parametrize(("write_seconds", "steps"), [(0.1, [22, 43, 56]), (1.5, [22, 54, 56])])
+def test_checkpoints_that_take_long_to_write_come_less_often(workspace, tiny, monkeypatch, write_seconds, steps):
+    clock = Clock(monkeypatch, write_seconds=write_seconds)
+    run = prune_run(workspace, tiny, drop=[1], finetune={**RECOVERY, "num_steps": 56})
+    work = execute_run(run, workspace)
+    while 56 not in clock.saved_at:
+        clock.now += next(work).phase == "recovery"
+    work.close()
+    assert clock.saved_at == steps
 
 
 @pytest.fixture(scope="module")
