@@ -46,7 +46,9 @@ def _is_intact(choice: Choice, stage: Stage) -> bool:
     """A model that was evaluated as it is may have been pruned before: then it hasn't all of its blocks."""
     if choice.run.kind == "prune":
         return stage is choice.first
-    return list(stage.kept_blocks) == list(range(stage.depth)) and _whole(choice, stage).depth == stage.depth
+    if list(stage.kept_blocks) != list(range(stage.depth)) or _whole(choice, stage).depth != stage.depth:
+        return False
+    return stage.info.get("depth_of_parent") in (None, stage.depth)  # its last blocks may be gone
 
 
 def _picker(index: int, refs: list[Ref], found: Mapping[str, RunSummary], choice: Choice) -> str:

@@ -31,6 +31,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()  # one sentence each: what was assumed
     source: Path | None = None  # the file that the weights come from
     licence: str = ""
+    depth_of_parent: int | None = None  # where blocks were dropped and it is known how many there were
 
     @property
     def depth(self) -> int:
@@ -74,6 +75,7 @@ def read_model_info(folder: Path, *, name: str | None = None) -> ModelInfo:
             notes=tuple(_text(note) for note in _items(about.get("notes", []))),
             source=folder / "weights.safetensors",
             licence=_text(about.get("licence", "")),
+            depth_of_parent=_depth_of_parent(about.get("depth_of_parent"), depth),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else str(error)[:160]
@@ -92,6 +94,12 @@ def _block_numbers(blocks: Any, depth: int) -> tuple[int, ...]:
     if len(_items(blocks)) != depth or not all(type(block) is int and block >= 0 for block in blocks):
         raise ValueError(f"kept_blocks aren't {depth} block numbers")
     return tuple(blocks)
+
+
+def _depth_of_parent(value: Any, depth: int) -> int | None:
+    if value is not None and (type(value) is not int or not depth <= value < _MOST_BLOCKS):
+        raise ValueError(f"depth_of_parent is {str(value)[:40]}, of a model with {depth} blocks")
+    return value
 
 
 def _items(value: Any) -> list:

@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ def export_model(
     """Writes ``model`` to a new folder; in the official layout a path that ends in .pt is that one file.
 
     ``results``: what a stage's metrics.json holds. ``stages``: stage.json of every stage from the intact model to this
-    one. ``dtype``: "fp16" or "fp32", None as the weights are.
+    one. ``depth_of_parent``: of the model that the first of these was, where ``model`` itself doesn't know.
+    ``dtype``: "fp16" or "fp32", None as the weights are.
     Raises InputError for what the layout can't hold and for a path that exists, WorkspaceError where writing fails.
     """
     path = Path(path).expanduser()
@@ -67,7 +68,8 @@ def export_model(
         check_fits_diffusers(model)
     state = _state(model, _DTYPES[dtype])
     notes = _notes(model, layout)
-    manifest = _manifest(model, layout, results, notes, depth_of_parent, stages)
+    model = replace(model, depth_of_parent=_depth_of_parent(model, depth_of_parent, stages))
+    manifest = _manifest(model, layout, results, notes, stages)
     _check_space(path, state)
     if single:
         files = _write_single(state, manifest, path)
@@ -220,16 +222,21 @@ def _step(stage: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _depth_of_parent(model: Model, said: int | None, stages: Sequence[Mapping[str, Any]]) -> int | None:
+    """Of an intact model its own; None where blocks went and nobody noted how many there were."""
+    known = model.depth_of_parent or said
+    intact = model.is_intact and not any(stage.get("dropped_blocks") for stage in stages)
+    return known or (model.config.depth if intact else None)
+
+
 def _manifest(
     model: Model,
     layout: str,
     results: Mapping[str, Any] | None,
     notes: list[str],
-    depth_of_parent: int | None,
     stages: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     config, autoencoder = model.config, model.autoencoder
-    intact = model.kept_blocks == tuple(range(config.depth))
     scales = autoencoder.config if autoencoder.ref is not None else {}
     return {
         "schema": 1,
@@ -244,7 +251,7 @@ def _manifest(
         "class_names": list(model.class_names),
         "parent": model.ref,
         "kept_blocks": list(model.kept_blocks),
-        "depth_of_parent": depth_of_parent or (config.depth if intact else None),
+        "depth_of_parent": model.depth_of_parent,
         "pruning": [_step(stage) for stage in stages],
         "autoencoder": {
             "ref": autoencoder.ref,

@@ -6,7 +6,7 @@ from typing import Any
 from engine.evaluation.protocol import Protocol
 from engine.models.export_diffusers import has_own_positions
 from engine.models.model import Model
-from engine.models.model_card import card_sections, front_matter, plain
+from engine.models.model_card import card_sections, front_matter, is_pruned, plain
 
 _CLASSES = {"diffusion": ("DiT", "facebookresearch/DiT"), "flow": ("SiT", "willisma/SiT")}
 _MANIFEST = "entpruner.json names the classes, the process and, where it was measured, how good it is."
@@ -21,8 +21,8 @@ def readme_of(model: Model, manifest: Mapping[str, Any]) -> str:
     }[manifest["layout"]]
     notes = [note.replace("README.md has the lines that", "the lines above") for note in manifest["notes"]]
     name, _ = _CLASSES[model.process.name]
-    intact = model.kept_blocks == tuple(range(model.config.depth))
-    kept = "all its blocks" if intact else f"blocks {', '.join(map(str, model.kept_blocks))} of the unpruned model"
+    kept = f"blocks {', '.join(map(str, model.kept_blocks))} of the unpruned model"
+    kept = kept if is_pruned(manifest) else "all its blocks"
     lines = [
         *front_matter(manifest).splitlines(),
         "",

@@ -29,6 +29,7 @@ class Hints:
     autoencoder: str | None = None
     class_names: tuple[str, ...] = ()
     kept_blocks: tuple[int, ...] = ()
+    depth_of_parent: int | None = None
     trained_on: str = ""
     licence: str = ""
     padded: bool = False  # the label table may have rows that belong to no class
@@ -72,6 +73,7 @@ def hints_of(about: Mapping[str, Any], *, source: str) -> Hints:
         autoencoder=_text(autoencoder, f"{source}: autoencoder"),
         class_names=_texts(values.get("class_names"), f"{source}: class_names"),
         kept_blocks=_block_numbers(values.get("kept_blocks"), source),
+        depth_of_parent=_number(values, "depth_of_parent", source),
         trained_on=_text(values.get("trained_on"), f"{source}: trained_on") or "",
         licence=_text(values.get("licence"), f"{source}: licence") or "",
     )

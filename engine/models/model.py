@@ -29,6 +29,7 @@ class Model:
     content_hash: str
     trained_on: str
     kept_blocks: tuple[int, ...]  # of the network that was first loaded; all of them for an intact model
+    depth_of_parent: int | None = None  # blocks that that network had; None where nobody noted that any were dropped
     labels_trained: bool = True  # False while a fresh label table hasn't seen a training step
     notes: tuple[str, ...] = ()  # one sentence each: what was assumed when the files were read
     autoencoder_ref: str | None = "autoencoder"  # the bundled one, a folder, a hub id; None for a model of pixels
@@ -42,6 +43,12 @@ class Model:
     @property
     def config(self) -> DiTConfig:
         return self.network.config
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether it has all its blocks, as far as was noted: without the last ones, ``kept_blocks`` doesn't tell."""
+        depth = self.config.depth
+        return self.kept_blocks == tuple(range(depth)) and self.depth_of_parent in (None, depth)
 
     @property
     def device(self) -> torch.device:
@@ -103,6 +110,11 @@ class Model:
 
     def with_network(self, network: DiT, *, change: str, kept: list[int] | None = None) -> "Model":
         """The same model around another network; ``change`` says what is different, for the content hash."""
-        kept_blocks = self.kept_blocks if kept is None else tuple(self.kept_blocks[index] for index in kept)
+        kept_blocks, depth_of_parent = self.kept_blocks, self.depth_of_parent
+        if kept is not None:
+            kept_blocks = tuple(self.kept_blocks[index] for index in kept)
+            depth_of_parent = self.config.depth if self.is_intact else self.depth_of_parent
         content_hash = hashlib.sha256(f"{self.content_hash} {change}".encode()).hexdigest()[:16]
-        return replace(self, network=network, kept_blocks=kept_blocks, content_hash=content_hash)
+        return replace(
+            self, network=network, kept_blocks=kept_blocks, depth_of_parent=depth_of_parent, content_hash=content_hash
+        )

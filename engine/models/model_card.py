@@ -35,7 +35,7 @@ def front_matter(manifest: Mapping[str, Any]) -> str:
         library_name=_LIBRARIES[manifest["layout"]],
         pipeline_tag=_TASK,
         tags=["image-generation", "class-conditional", _kind(manifest).lower(), "diffusion-transformer", "entpruner"]
-        + (["pruned", "depth-pruning"] if _gone(manifest) else []),
+        + (["pruned", "depth-pruning"] if is_pruned(manifest) else []),
         base_model=base if base and is_hub_id(base) else None,
         base_model_relation="finetune" if base and is_hub_id(base) else None,
         datasets=[data] if data and is_hub_id(data) else None,
@@ -54,7 +54,7 @@ def card_sections(manifest: Mapping[str, Any]) -> list[str]:
 def _removed(manifest: Mapping[str, Any]) -> list[str]:
     kept = ", ".join(map(str, manifest["kept_blocks"]))
     lines = ["", "## What was removed, and why", ""]
-    if not _gone(manifest):
+    if not is_pruned(manifest):
         return [*lines, "Nothing: the model has all its blocks."]
     before = manifest["depth_of_parent"]
     of = f" of {before}" if before else ""
@@ -113,7 +113,7 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
             "- Numbers named (demo-cnn) rest on a small CNN, not on Inception: they compare models of this product "
             "that were measured alike, and must not stand beside published FIDs."
         )
-    if _gone(manifest):
+    if is_pruned(manifest):
         said.append("- One training with one seed: another one would come out a little better or worse.")
     return ["", "## Limitations", "", *said]
 
@@ -169,8 +169,9 @@ def _first(manifest: Mapping[str, Any], key: str) -> str | None:
     return stages[0][key] if stages else manifest["parent"] if key == "model" else None
 
 
-def _gone(manifest: Mapping[str, Any]) -> bool:
-    return manifest["kept_blocks"] != list(range(manifest["network"]["depth"]))
+def is_pruned(manifest: Mapping[str, Any]) -> bool:
+    """An intact model is its own parent; where that is None, blocks went and their number isn't known."""
+    return manifest["depth_of_parent"] != manifest["network"]["depth"]
 
 
 def _kind(manifest: Mapping[str, Any]) -> str:

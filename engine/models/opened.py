@@ -83,6 +83,8 @@ def _open_foreign(ref: str, place: Place) -> Opened:
     said = {key: value for key, value in hints.network.items() if key != "input_size" or "pos_embed" not in shapes}
     config, guesses = config_of(shapes, hints=said)
     names, about_names = names_of_classes(hints.class_names, config.num_classes)
+    # else the description is of another file
+    noted = len(hints.kept_blocks) == config.depth <= (hints.depth_of_parent or config.depth)
     info = ModelInfo(
         name=ref,
         folder=weights.parent,
@@ -91,7 +93,8 @@ def _open_foreign(ref: str, place: Place) -> Opened:
         class_names=names,
         trained_on=hints.trained_on or "data of its own",
         parent=None,
-        kept_blocks=hints.kept_blocks if len(hints.kept_blocks) == config.depth else tuple(range(config.depth)),
+        kept_blocks=hints.kept_blocks if noted else tuple(range(config.depth)),
+        depth_of_parent=hints.depth_of_parent if noted else None,
         labels_trained=True,
         layout=layout,
         autoencoder=hints.autoencoder or default_autoencoder(config.in_channels),

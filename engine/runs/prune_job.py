@@ -251,6 +251,7 @@ class _PruneJob:
             train=train,
         )
         info |= {"kept_blocks": list(event.model.kept_blocks), "depth": event.model.config.depth}
+        info |= {"depth_of_parent": event.model.depth_of_parent}
         self.run.sync_events()
         with self.run.new_stage(self.number) as folder:
             write_stage_json(folder, info)

@@ -66,4 +66,5 @@ def _stage_model(folder: Path, model: Model) -> Model:
     the loaded model's, as in a run that never stopped."""
     stage = load_model(folder, device=model.device)
     of_stage = ("network", "class_names", "content_hash", "trained_on", "kept_blocks", "labels_trained")
+    of_stage += ("depth_of_parent",)
     return replace(model, **{name: getattr(stage, name) for name in of_stage})

@@ -53,6 +53,7 @@ def stage_info(
         "data": data.name,
         "process": model.process.name,
         "kept_blocks": list(model.kept_blocks),
+        "depth_of_parent": model.depth_of_parent,
         "dropped_blocks": dropped or [],
         "depth": model.config.depth,
         "decision": decision,

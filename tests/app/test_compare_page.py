@@ -195,6 +195,15 @@ def test_an_evaluated_model_stands_beside_a_pruned_one(empty: Workspace, open_pa
     assert strips[1].count("dropped in an earlier stage") == 6 and strips[0].count("block of the intact model") == 12
 
 
+def test_an_evaluated_model_without_its_last_blocks_is_called_pruned(empty: Workspace, open_page: Open) -> None:
+    """As it was exported and opened again: its blocks are numbered as those of an intact one."""
+    cut = add_evaluate(empty, model="/models/cut", kept=tuple(range(10)))
+    file = cut.stage(0).path / "stage.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "depth_of_parent": 12}))
+    at = open_page("compare", compare=link((cut, 0), (add_evaluate(empty), 0)))
+    assert re.findall(r'class="ep-cell (\w+)', figures(at)[0]) == ["pruned", "intact"]
+
+
 def test_a_damaged_run_does_not_hide_the_others(empty: Workspace, open_page: Open) -> None:
     good, bad = add_prune(empty), add_prune(empty)
     (bad.path / "stages" / "1" / "stage.json").write_text("{")

@@ -109,8 +109,33 @@ def test_a_measured_number_that_is_missing_stays_missing(make_model, tmp_path):
     assert about["depth_of_parent"] == 4  # nothing was cut, so it is its own depth
     assert "not known" in about["licence"]
     pruned = keep_blocks(make_model(), [0, 3])
-    export_model(pruned, tmp_path / "pruned", layout="safetensors")
+    export_model(replace(pruned, depth_of_parent=None), tmp_path / "pruned", layout="safetensors")
     assert json.loads((tmp_path / "pruned" / "entpruner.json").read_text())["depth_of_parent"] is None
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_model_without_its_last_blocks_is_not_called_whole(make_model, tmp_path, layout):
+    """Its blocks are 0, 1, 2 …, as those of an intact one; an export of the export knows it, too."""
+    model = keep_blocks(make_model("diffusion", depth=5), [0, 1, 2])
+    for folder in (tmp_path / "once", tmp_path / "twice"):
+        export_model(model, folder, layout=layout)
+        card = ModelCard.load(folder / "README.md")
+        assert "Kept: 3 of 5 blocks, numbers 0, 1, 2" in card.text and "blocks 0, 1, 2 of the unpruned" in card.text
+        assert "all its blocks" not in card.text and "pruned" in card.data.tags
+        assert json.loads((folder / "entpruner.json").read_text())["depth_of_parent"] == 5
+        model = load_model(folder)
+        assert model.depth_of_parent == 5 and not model.is_intact
+    assert keep_blocks(model, [0, 1]).depth_of_parent == 5
+
+
+def test_a_stage_of_before_its_parents_depth_was_noted_is_told_by_its_run(make_model, tmp_path):
+    model = replace(keep_blocks(make_model(depth=5), [0, 1, 2]), depth_of_parent=None)
+    stages = [STAGES[0], {**STAGES[1], "kept_blocks": [0, 1, 2], "dropped_blocks": [3, 4]}]
+    for name, said in (("known", {"depth_of_parent": 5, "stages": stages}), ("unknown", {"stages": stages})):
+        export_model(model, tmp_path / name, layout="safetensors", **said)
+        text = (tmp_path / name / "README.md").read_text()
+        assert "all its blocks" not in text and "stage 1: blocks 3, 4" in text
+        assert load_model(tmp_path / name).depth_of_parent == said.get("depth_of_parent")
 
 
 @pytest.mark.parametrize(("process", "name"), [("diffusion", "DiT"), ("flow", "SiT")])
