@@ -5,6 +5,7 @@ picture: to look at a network takes none of them.
 """
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from contextlib import suppress
@@ -87,6 +88,20 @@ class Autoencoder:
         return module
 
     @property
+    def scaling_factor(self) -> float:
+        return self._said_or_usual("scaling_factor")
+
+    @property
+    def shift_factor(self) -> float | None:
+        return self._said_or_usual("shift_factor")
+
+    def _said_or_usual(self, name: str) -> float | None:
+        """Of the config; where it says nothing, what diffusers' class takes, as the module's own config has it."""
+        kind = _CLASSES[self.config.get("_class_name", "AutoencoderKL")]
+        usual = inspect.signature(kind.__init__).parameters.get(name)
+        return self.config.get(name, usual.default if usual else None)
+
+    @property
     def downscale(self) -> int:
         """Pixels of an image along one side of a latent pixel."""
         return 2 ** (len(self.config.get("encoder_block_out_channels") or self.config["block_out_channels"]) - 1)
@@ -126,7 +141,7 @@ class Autoencoder:
 class PixelSpace:
     """No autoencoder: the network works on pixels from -1 to 1, in three channels."""
 
-    ref = None
+    ref = scaling_factor = shift_factor = None
     title = "a network of pixels"
     content_hash = "pixels"
     downscale = 1

@@ -237,7 +237,6 @@ def _manifest(
     stages: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     config, autoencoder = model.config, model.autoencoder
-    scales = autoencoder.config if autoencoder.ref is not None else {}
     return {
         "schema": 1,
         "product": "EntPruner Studio",
@@ -255,8 +254,8 @@ def _manifest(
         "pruning": [_step(stage) for stage in stages],
         "autoencoder": {
             "ref": autoencoder.ref,
-            "scaling_factor": scales.get("scaling_factor"),
-            "shift_factor": scales.get("shift_factor"),
+            "scaling_factor": autoencoder.scaling_factor,
+            "shift_factor": autoencoder.shift_factor,
         },
         "protocol": results["protocol"] if results else None,
         "metrics": {key: value for key, value in results.items() if key != "protocol"} if results else None,

@@ -7,6 +7,7 @@ running what is in them. Downloads lie in ``hub/<owner>--<name>`` of the workspa
 import errno
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,6 +22,13 @@ _SECONDS_TO_ANSWER = 5.0  # of the hub; a machine without a network must not kee
 _SECONDS_TO_WAIT = 8.0
 _SECONDS_BETWEEN_NEWS = 0.5
 _PARTS = ("", "transformer", "vae", "scheduler")  # folders of a repository that a model consists of
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+#: where a copy needs a file of these kinds to be taken for one: a model's may hold its autoencoder alone
+_NEEDED = {
+    "model": (("*", "transformer/*"), _WEIGHTS),
+    "autoencoder": (("*", "vae/*"), _WEIGHTS),
+    "dataset": (("*", "*/**/*"), (".parquet",)),
+}
 _VARIANT = re.compile(r"\.(fp16|bf16|non_ema|int8)[.-]")
 
 
@@ -47,7 +55,7 @@ def model_folder(ref: str, *, workspace: Path | None = None) -> Path:
 def autoencoder_folder(ref: str, *, workspace: Path | None = None) -> Path:
     """As ``model_folder``; the line says as well how to name another one."""
     try:
-        return _here_or_fetched(ref, "model", workspace)
+        return _here_or_fetched(ref, "autoencoder", workspace)
     except AssetError as error:
         raise AssetError(f"{error}; or name a folder that holds the autoencoder: --vae PATH") from error
 
@@ -58,14 +66,15 @@ def download_dataset(ref: str, *, workspace: Path | None = None) -> Path:
 
 
 def find_snapshot(ref: str, *, kind: str = "model", workspace: Path | None = None) -> Path | None:
-    """A copy on this machine: in the workspace, else in the Hugging Face cache. Asks nobody."""
+    """A copy on this machine: in the workspace, else in the Hugging Face cache. Asks nobody. ``kind``: "model",
+    "autoencoder" (a repository of its own, or a model's) or "dataset"."""
     folder = _place(ref, workspace)
     if _has_weights(folder, kind):
         return folder
     from huggingface_hub import snapshot_download
 
     try:
-        found = Path(snapshot_download(ref, repo_type=kind, local_files_only=True))
+        found = Path(snapshot_download(ref, repo_type=_repo_type(kind), local_files_only=True))
     except (OSError, ValueError):
         return None
     return found if _has_weights(found, kind) else None
@@ -91,8 +100,20 @@ def download(ref: str, *, kind: str = "model", workspace: Path | None = None) ->
             yield Download(name, before + min(fetched, size), total)
         before += size
     with writing(place):
-        os.replace(partial, place)
+        _put(partial, place, list(wanted))
     yield Download("", total, total, place)
+
+
+def _put(partial: Path, place: Path, names: list[str]) -> None:
+    """In one rename; into a folder that holds a part already, put there by hand, what is missing there."""
+    if not place.is_dir() or not any(place.iterdir()):
+        os.replace(partial, place)
+        return
+    for name in names:
+        if not (place / name).exists():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(partial / name, place / name)
+    shutil.rmtree(partial)
 
 
 def wanted_files(names: list[str], *, kind: str = "model") -> list[str]:
@@ -103,7 +124,7 @@ def wanted_files(names: list[str], *, kind: str = "model") -> list[str]:
     wanted = []
     for part in _PARTS:
         inside = [path for path in paths if str(path.parent) == (part or ".") and not _VARIANT.search(path.name)]
-        for suffix in (".safetensors", ".bin", ".pt", ".pth", ".ckpt"):
+        for suffix in _WEIGHTS:
             weights = [path for path in inside if path.suffix == suffix]
             if weights:
                 break
@@ -128,10 +149,9 @@ def _place(ref: str, workspace: Path | None) -> Path:
 
 
 def _has_weights(folder: Path, kind: str) -> bool:
-    suffixes = (".parquet",) if kind == "dataset" else (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+    patterns, suffixes = _NEEDED[kind]
     try:
-        depth = "*/**/*" if kind == "dataset" else "*/*"
-        return any(file.suffix in suffixes for pattern in ("*", depth) for file in folder.glob(pattern))
+        return any(file.suffix in suffixes for pattern in patterns for file in folder.glob(pattern))
     except OSError:
         return False
 
@@ -141,7 +161,7 @@ def _listing(ref: str, kind: str, place: Path) -> dict[str, int]:
     from huggingface_hub import HfApi
 
     def ask() -> dict[str, int]:
-        info = HfApi().repo_info(ref, repo_type=kind, timeout=_SECONDS_TO_ANSWER, files_metadata=True)
+        info = HfApi().repo_info(ref, repo_type=_repo_type(kind), timeout=_SECONDS_TO_ANSWER, files_metadata=True)
         return {file.rfilename: file.size or 0 for file in info.siblings or []}
 
     thread, answers = _started(lambda: _asking(ask, ref, kind, place))
@@ -159,7 +179,7 @@ def _fetch(ref: str, name: str, kind: str, partial: Path, place: Path) -> Iterat
     from huggingface_hub import hf_hub_download
 
     def fetch() -> str:
-        return hf_hub_download(ref, name, repo_type=kind, local_dir=partial)
+        return hf_hub_download(ref, name, repo_type=_repo_type(kind), local_dir=partial)
 
     thread, answers = _started(lambda: _asking(fetch, ref, kind, place))
     while True:
@@ -231,5 +251,9 @@ def _asking(ask: Callable[[], Any], ref: str, kind: str, place: Path) -> Any:
         ) from error
 
 
+def _repo_type(kind: str) -> str:
+    return "dataset" if kind == "dataset" else "model"
+
+
 def _what(kind: str) -> str:
-    return "dataset of Parquet files" if kind == "dataset" else "model"
+    return "dataset of Parquet files" if kind == "dataset" else kind

@@ -76,6 +76,20 @@ def test_weights_as_a_pytorch_file_are_read_without_running_it(copy, kl):
         open_autoencoder(str(copy)).encode(PICTURES)
 
 
+def test_a_scale_that_the_config_leaves_out_is_that_of_the_class(copy):
+    config = json.loads((copy / "config.json").read_text())
+    assert (open_autoencoder(str(copy)).scaling_factor, open_autoencoder(str(copy)).shift_factor) == (0.37, 0.11)
+    for name in ("scaling_factor", "shift_factor"):
+        del config[name]
+    (copy / "config.json").write_text(json.dumps(config))
+    opened = open_autoencoder(str(copy))
+    assert "module" not in opened.__dict__ and opened.scaling_factor == 0.18215 and opened.shift_factor is None
+    assert opened.module.config.scaling_factor == opened.scaling_factor
+    assert opened.module.config.shift_factor == opened.shift_factor
+    assert open_autoencoder(PUBLISHED).scaling_factor == 0.18215
+    assert open_autoencoder(None).scaling_factor is open_autoencoder(None).shift_factor is None
+
+
 def test_the_hash_changes_with_weights_and_with_scale(copy, kl):
     first = open_autoencoder(str(kl[0])).content_hash
     assert open_autoencoder(str(copy)).content_hash == first

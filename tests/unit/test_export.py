@@ -17,9 +17,10 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file
 
+from engine.assets import ASSETS
 from engine.errors import InputError, WorkspaceError
 from engine.evaluation.protocol import Protocol
-from engine.models.autoencoder import PixelSpace
+from engine.models.autoencoder import PixelSpace, open_autoencoder
 from engine.models.checkpoints import load_model
 from engine.models.export import export_model
 from engine.models.model import Model
@@ -100,6 +101,18 @@ def test_what_was_exported_opens_here_as_it_was(make_model, tmp_path, process, l
     assert about["protocol"] == {"num_images": 500} and about["metrics"]["fidelity"] == RESULTS["fidelity"]
     assert about["autoencoder"]["scaling_factor"] == pytest.approx(0.7567, abs=1e-4)
     assert about["parent"] == f"tiny-{process}" and about["time_embedding"] == "official"
+
+
+def test_the_manifest_has_the_scale_that_the_pictures_were_encoded_with(make_model, tmp_path):
+    bundled = ASSETS / "autoencoder"
+    shutil.copytree(bundled, tmp_path / "vae")
+    about = json.loads((bundled / "config.json").read_text())
+    del about["scaling_factor"]
+    (tmp_path / "vae" / "config.json").write_text(json.dumps(about))
+    model = replace(make_model(), autoencoder=open_autoencoder(str(tmp_path / "vae")))
+    export_model(model, tmp_path / "out.pt", layout="official")
+    said = json.loads((tmp_path / "out.json").read_text())["autoencoder"]
+    assert said["scaling_factor"] == model.autoencoder.module.config.scaling_factor is not None
 
 
 def test_a_measured_number_that_is_missing_stays_missing(make_model, tmp_path):

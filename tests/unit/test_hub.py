@@ -112,6 +112,34 @@ def test_files_put_there_by_hand_are_found(tmp_path):
     assert load_model(REF, workspace=tmp_path / "ws").layout == "diffusers"
 
 
+def test_an_autoencoder_alone_is_no_model_and_the_rest_comes_beside_it(tmp_path, repository):
+    """As ``AutoencoderKL.from_pretrained(…, subfolder="vae")`` leaves it in the Hugging Face cache."""
+    (tmp_path / "hf-cache").mkdir()
+    cached = tmp_path / "hf-cache" / "models--somebody--DiT-tiny"
+    snapshot, place = cached / "snapshots" / "abc", tmp_path / "ws" / "hub" / "somebody--DiT-tiny"
+    (cached / "refs").mkdir(parents=True)
+    (cached / "refs" / "main").write_text("abc")
+    for folder in (snapshot, place):
+        (folder / "vae").mkdir(parents=True)
+        (folder / "vae" / "diffusion_pytorch_model.safetensors").write_bytes(b"by hand")
+        found = hub.find_snapshot(REF, kind="autoencoder", workspace=tmp_path / "ws")
+        assert found == folder == hub.autoencoder_folder(REF, workspace=tmp_path / "ws")
+        assert hub.find_snapshot(REF, workspace=tmp_path / "ws") is None
+    assert repository == []
+    assert hub.model_folder(REF, workspace=tmp_path / "ws") == place
+    assert (place / "transformer" / "diffusion_pytorch_model.safetensors").is_file()
+    assert (place / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() == b"by hand"
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
+
+
+def test_a_transformer_alone_is_no_autoencoder(tmp_path):
+    folder = tmp_path / "ws" / "hub" / "somebody--DiT-tiny"
+    (folder / "transformer").mkdir(parents=True)
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors").write_bytes(b"weights")
+    assert hub.find_snapshot(REF, workspace=tmp_path / "ws") == folder
+    assert hub.find_snapshot(REF, kind="autoencoder", workspace=tmp_path / "ws") is None
+
+
 @pytest.mark.parametrize("way", ["refused", "forbidden"])
 def test_without_a_network_one_line_names_the_folder_in_seconds(tmp_path, monkeypatch, way):
     if way == "refused":
