@@ -7,7 +7,7 @@ Torch is imported by the command that needs it, so that ``--help`` and mistakes 
 import sys
 
 from engine.cli.cluster import on_cluster
-from engine.cli.output import warnings_told
+from engine.cli.output import check_out, warnings_told
 from engine.cli.parser import make_parser
 from engine.errors import Cancelled, DiskFull, EngineError, Paused
 
@@ -15,6 +15,7 @@ from engine.errors import Cancelled, DiskFull, EngineError, Paused
 def main(argv: list[str] | None = None) -> int:
     args = make_parser().parse_args(argv)
     try:
+        check_out(args)
         with warnings_told(), on_cluster(args):
             args.command(args)
     except Paused as stop:

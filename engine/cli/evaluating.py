@@ -40,7 +40,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
         lines.append(f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]{beside}")
     lines += efficiency_lines(metrics["efficiency"], speedup(metrics))
     lines += [f"note: {warning}" for warning in [*metrics["warnings"], *_left_out(metrics["per_class"])]]
-    give(args, metrics, "\n".join([*lines, protocol_of(args).label()]))
+    give(args, metrics, "\n".join([*lines, Protocol(**metrics["protocol"]).label()]))
 
 
 def efficiency_lines(found: dict[str, Any], faster: dict[str, float] | None) -> list[str]:

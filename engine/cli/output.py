@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
-from engine.runs.workspace import write_json
+from engine.errors import InputError
+from engine.runs.workspace import write_json, writing
 
 
 def tell(line: str) -> None:
@@ -33,7 +35,21 @@ class _Notes(logging.Handler):
 
 
 def give(args: argparse.Namespace, result: dict[str, Any], text: str) -> None:
-    """``text`` for a person, ``result`` for ``--json`` and ``--out``."""
+    """``text`` for a person, ``result`` for ``--json`` and ``--out``; printed first, so that it isn't lost where the
+    file can't be written."""
+    print(json.dumps(result) if args.json else text, flush=True)
     if args.out:
         write_json(Path(args.out), result)
-    print(json.dumps(result) if args.json else text)
+
+
+def check_out(args: argparse.Namespace) -> None:
+    """Of a command that writes one file in the end: refuses now what couldn't be written after all the work."""
+    if not getattr(args, "out", None) or not args.out_is_file:
+        return
+    out = Path(args.out)
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file in it")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}; make it, or name a file elsewhere")
+    with writing(out), NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}."):
+        pass

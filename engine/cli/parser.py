@@ -49,7 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
         if "model" in positional:
             sub.add_argument("--process", help="where the file can't say: diffusion (DiT) or flow (SiT)")
             sub.add_argument("--vae", help="autoencoder: a diffusers folder or hub id, or 'none' for pixel models")
-        sub.set_defaults(command=command)
+        sub.set_defaults(command=command, out_is_file=False)
         return sub
 
     for group in (_scores, _prune, _arena, _measures, _keeps, _serves):
@@ -205,6 +205,7 @@ def _serves(add: Add) -> None:
     sub.add_argument("--data", default="digits")
     sub.add_argument("--target-depth", type=int, default=6)
     sub.add_argument("--out", help="where the report goes (default: into the run folder)")
+    sub.set_defaults(out_is_file=True)
 
 
 def _cluster(sub: argparse.ArgumentParser, *, trains: bool = False, connects: bool = True) -> None:
@@ -218,6 +219,7 @@ def _cluster(sub: argparse.ArgumentParser, *, trains: bool = False, connects: bo
 def _output(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
     sub.add_argument("--out", help="also write the result to this file")
+    sub.set_defaults(out_is_file=True)
 
 
 def _settings(sub: argparse.ArgumentParser) -> None:

@@ -25,6 +25,7 @@ from engine.models.content_hash import hash_file, hash_words
 from engine.models.tensor_files import read_tensors
 
 BUNDLED = "autoencoder"
+NO_AUTOENCODER = "none"  # where the files of a model of pixels say otherwise
 #: The autoencoder of the published DiT and SiT models; taken for a foreign model of four channels without its own.
 PUBLISHED = "stabilityai/sd-vae-ft-ema"
 #: What the configs of the published ones say, so that a model can be looked at before its autoencoder is fetched.
@@ -167,11 +168,12 @@ def _chunk(side: int) -> int:
 def open_autoencoder(
     ref: str | None, *, device: torch.device | str = "cpu", workspace: Path | None = None
 ) -> Autoencoder | PixelSpace:
-    """By reference: "autoencoder" (the bundled one), a diffusers folder, a hub id, or None for models of pixels.
+    """By reference: "autoencoder" (the bundled one), a diffusers folder, a hub id, or None (by hand: "none") for
+    models of pixels.
 
     Raises InputError for a reference that leads nowhere. A hub id is looked for at the first picture.
     """
-    if ref is None:
+    if ref in (None, NO_AUTOENCODER):
         return PixelSpace()
     if ref == BUNDLED:
         folder = ASSETS / BUNDLED

@@ -98,6 +98,8 @@ def _usable_device(device: str | torch.device) -> torch.device:
             f"device {str(device)!r} can't be used here ({str(error).splitlines()[0]}); try cpu"
         ) from error
     device = torch.device(device)
+    if device.type == "meta":  # torch's own, of tensors without numbers
+        raise InputError("device 'meta' can't be used here: it has no memory to compute in; try cpu")
     if device.type == "cuda":
         plain_fp32()
     return device

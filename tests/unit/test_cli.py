@@ -1,11 +1,14 @@
 """The command line as a person meets it: exit codes, JSON, one line for every mistake."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engine.cli import main
+from engine.errors import DiskFull
+from engine.evaluation.protocol import Protocol
 from engine.models.checkpoints import save_model
 from engine.runs.store import Run
 
@@ -82,6 +85,10 @@ def test_pruning_report_and_a_second_run_in_the_same_folder(capsys, tmp_path, ti
         (["inspect", "../../etc"], "no model"),
         (["inspect", "TINY", "--device", "cuda:77"], "cuda:77"),
         (["inspect", "TINY", "--device", "toaster"], "toaster"),
+        (["benchmark", "TINY", "--device", "meta"], "device 'meta' can't be used here"),
+        (["inspect", "TINY", "--vae", "none"], "works on 4 channels, but a network of pixels gives 3; name the auto"),
+        (["inspect", "TINY", "--out", "/no/such/folder/x.json"], "there is no folder /no/such/folder; make it"),
+        (["inspect", "TINY", "--out", "/"], "is a folder; name a file in it"),
         (["inspect", "someone@first"], "number of a stage"),
         (["inspect", "no-such-run@1"], "no-such-run"),
         (["ced", "TINY", "cats"], "cats"),
@@ -234,6 +241,40 @@ def test_a_run_that_diverged_goes_on_with_a_lower_learning_rate(capsys, tmp_path
     stages = Run(tmp_path / "run").stages()
     assert [stage.info["train"]["num_steps"] for stage in stages] == [9, 2]
     assert {stage.info["finetune"]["learning_rate"] for stage in stages} == {1e-3}
+
+
+def test_what_cannot_be_written_is_said_before_the_work(capsys, tmp_path, tiny, monkeypatch):
+    monkeypatch.setattr("engine.cli.importance.model_of", lambda args: pytest.fail("the work began"))
+    monkeypatch.setattr("engine.cli.demo.create_run", lambda *args, **more: pytest.fail("the work began"))
+    for command in (["criteria", tiny, "digits"], ["demo"]):
+        code, out, err = call(capsys, tmp_path, *command, "--out", str(tmp_path / "nowhere" / "x.json"))
+        assert (code, out) == (2, "") and err.count("\n") == 1 and f"no folder {tmp_path / 'nowhere'}" in err
+    assert not list(tmp_path.glob(".x.json*"))
+
+
+def test_a_result_is_printed_though_its_file_can_no_longer_be_written(capsys, tmp_path, tiny, monkeypatch):
+    def full(path, result):
+        raise DiskFull(path, num_bytes=10)
+
+    monkeypatch.setattr("engine.cli.output.write_json", full)
+    code, out, err = call(capsys, tmp_path, "inspect", tiny, "--json", "--out", str(tmp_path / "x.json"))
+    assert code == DiskFull.EXIT_CODE and json.loads(out)["depth"] == 4 and "no space left" in err
+
+
+def test_a_model_of_pixels_is_opened_as_such_where_its_files_say_otherwise(capsys, tmp_path, make_model):
+    save_model(replace(make_model(in_channels=3), autoencoder_ref="autoencoder"), tmp_path)
+    assert call(capsys, tmp_path, "inspect", str(tmp_path))[0] == 2
+    code, out, _ = call(capsys, tmp_path, "inspect", str(tmp_path), "--vae", "none", "--json")
+    assert code == 0 and json.loads(out)["pixels"] is True
+
+
+def test_an_evaluation_ends_with_the_protocol_that_it_was_measured_with(capsys, tmp_path, tiny):
+    settings = ["--set", "protocol.num_steps=4", "--set", "protocol.cfg_scale=1"]
+    code, out, _ = call(capsys, tmp_path, "evaluate", tiny, "digits", "--num", "16", "--num-steps", "2", *settings)
+    assert code == 0
+    (run,) = (tmp_path / "workspace" / "runs").iterdir()
+    assert out.splitlines()[-1] == Protocol(**Run(run).stage(0).metrics()["protocol"]).label()
+    assert "4 steps" in out.splitlines()[-1]
 
 
 def test_a_small_arena_ends_with_its_table(capsys, tmp_path, tiny):
