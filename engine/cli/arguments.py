@@ -2,14 +2,20 @@
 
 import argparse
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.cli.output import tell
 from engine.compute import USUAL, Compute
+from engine.data.bundled import bundled_data_names
 from engine.errors import InputError
 from engine.evaluation.protocol import Protocol
+from engine.models.bundled import bundled_model_names
+from engine.runs.drive import read_drive
+from engine.runs.library import read_entry
+from engine.runs.run_compute import asked_device
 from engine.runs.store import Run, open_run
 from engine.runs.workspace import Workspace, open_workspace
 
@@ -58,10 +64,36 @@ def data_of(args: argparse.Namespace) -> "Data":
 
 def model_params(args: argparse.Namespace) -> dict[str, Any]:
     """A run's params for its model; what wasn't said is left out."""
-    said = {"model": args.model, "process": args.process, "autoencoder": args.vae}
+    said = {"model": lasting_model(args.model, args), "process": args.process, "autoencoder": _lasting_vae(args.vae)}
     if (compute := compute_asked(args)) != USUAL:
         said["compute"] = asdict(compute)
     return {key: value for key, value in said.items() if value is not None}
+
+
+def lasting_model(ref: str, args: argparse.Namespace) -> str:
+    """The reference as it still leads there from another current folder: a path as a whole one."""
+    return ref if ref in bundled_model_names() or _in_library("models", ref, args) else _whole_path(ref)
+
+
+def lasting_data(args: argparse.Namespace) -> str:
+    known = args.data in bundled_data_names() or _in_library("data", args.data, args)
+    return args.data if known else _whole_path(args.data)
+
+
+def _lasting_vae(ref: str | None) -> str | None:
+    return ref if ref in (None, "autoencoder", "none") else _whole_path(ref)
+
+
+def _in_library(kind: str, ref: str, args: argparse.Namespace) -> bool:
+    return read_entry(Path(args.workspace) if args.workspace else None, kind, ref) is not None
+
+
+def _whole_path(ref: str) -> str:
+    try:
+        path = Path(ref).expanduser()
+        return str(path.absolute()) if ref and path.exists() else ref
+    except (OSError, ValueError, RuntimeError):  # too long for a name, a zero byte in it, or ~ of nobody
+        return ref
 
 
 def with_settings(params: dict[str, Any], said: list[str]) -> dict[str, Any]:
@@ -105,6 +137,31 @@ def workspace_of(args: argparse.Namespace) -> Workspace:
 def workspace_of_run(run: Run, args: argparse.Namespace) -> Workspace:
     """A run among others belongs to their workspace; one in a folder of its own uses the default cache."""
     return Workspace(run.path.parent.parent) if run.path.parent.name == "runs" else workspace_of(args)
+
+
+def workspace_said(args: argparse.Namespace) -> str:
+    """For the end of a command that a person is told: the workspace, where it isn't the usual one."""
+    root = args.workspace and Path(args.workspace).expanduser().absolute()
+    return f" --workspace {shlex.quote(str(root))}" if root else ""
+
+
+def device_of(args: argparse.Namespace) -> str:
+    """As said; for a run that is gone on with, else the one that it was asked for. Raises InputError where this machine
+    hasn't that one."""
+    if args.device is not None:
+        return args.device
+    from engine.models.checkpoints import usable_device
+
+    run = run_named(args.run, args)
+    device = asked_device({**run.params, **read_drive(run).changes})
+    try:
+        usable_device(device)
+    except InputError as error:
+        raise InputError(
+            f"run {run.id} was asked for on {device!r}, which can't be used here; to go on without it: "
+            f"python -m engine run {shlex.quote(args.run)} --device cpu{workspace_said(args)}"
+        ) from error
+    return device
 
 
 def run_named(name: str, args: argparse.Namespace) -> Run:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from engine.cli.arguments import device_of
 from engine.cli.output import tell
 from engine.errors import InputError
 
@@ -33,6 +34,6 @@ def on_cluster(args: argparse.Namespace) -> Iterator[None]:
         os.environ[_CLUSTER], os.environ[_TRAIN_WORKERS] = address, str(train_workers)
         yield
         return
-    with cluster(address, device=args.device, train_workers=train_workers) as found:
+    with cluster(address, device=device_of(args), train_workers=train_workers) as found:
         tell(about(found))
         yield

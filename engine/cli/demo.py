@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import info_of, model_params, workspace_of
+from engine.cli.arguments import info_of, lasting_data, model_params, workspace_of
 from engine.cli.runs import execute, summary_of, summary_table
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CriteriaConfig
@@ -22,7 +22,7 @@ def demo_command(args: argparse.Namespace) -> None:
     from engine.report.report import write_report
 
     started, workspace, title = time.monotonic(), workspace_of(args), f"demo: {args.model} on {args.data}"
-    asked = {**model_params(args), "data": args.data}
+    asked = {**model_params(args), "data": lasting_data(args)}
     print(f"1. Which blocks of {args.model} does {args.data} need, and do the criteria agree?", flush=True)
     criteria = create_run(workspace, kind="criteria", title=title, params={**asked, "config": asdict(CriteriaConfig())})
     execute(criteria, workspace, args.device)
@@ -34,7 +34,7 @@ def demo_command(args: argparse.Namespace) -> None:
         **asked,
         **asdict(prune),
         "finetune": asdict(usual_recovery(info.num_parameters, num_steps=_STEPS_PER_STAGE)),
-        "protocol": asdict(Protocol(num_images=500)),
+        "protocol": asdict(Protocol(num_images=500, device=args.device)),
         "ced": asdict(usual_scoring()),
     }
     run = create_run(workspace, kind="prune", title=title, params=params)

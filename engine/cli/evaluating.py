@@ -6,7 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from engine.cli.arguments import model_of, model_params, protocol_of, with_settings, workspace_of
+from engine.cli.arguments import (
+    lasting_data,
+    lasting_model,
+    model_of,
+    model_params,
+    protocol_of,
+    with_settings,
+    workspace_of,
+    workspace_said,
+)
 from engine.cli.long_work import ask_if_long
 from engine.cli.output import give, tell
 from engine.cli.runs import execute
@@ -29,7 +38,7 @@ def evaluate_command(args: argparse.Namespace) -> None:
     try:
         execute(run, workspace, args.device)
     except (KeyboardInterrupt, Cancelled):
-        tell(f"what was drawn is kept; to go on: python -m engine run {run.id}")
+        tell(f"what was drawn is kept; to go on: python -m engine run {run.id}{workspace_said(args)}")
         raise
     metrics = run.stage(0).metrics()
     assert metrics is not None
@@ -83,12 +92,12 @@ def _ask_if_long(args: argparse.Namespace, params: dict[str, Any]) -> None:
 
 def evaluate_params(args: argparse.Namespace) -> dict[str, Any]:
     """The params of the run that is asked for."""
-    asked = {**model_params(args), "data": args.data, "protocol": asdict(protocol_of(args))}
+    asked = {**model_params(args), "data": lasting_data(args), "protocol": asdict(protocol_of(args))}
     timing = Timing(batch_size=args.batch_size, precision=args.timing_precision or timed_in(args.precision))
     if timing != Timing():
         asked["timing"] = asdict(timing)
     if args.baseline:
-        asked["baseline"] = args.baseline
+        asked["baseline"] = lasting_model(args.baseline, args)
     params = with_settings(asked, args.set)
     config_from(Protocol, params["protocol"])  # refused now, not once the run has begun
     return params

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
-from engine.cli.arguments import run_named, workspace_of
+from engine.cli.arguments import run_named, workspace_of, workspace_said
 from engine.cli.output import give
 from engine.errors import InputError
 from engine.runs.bin import BinnedRun, delete_run, empty_bin, list_bin, restore_run
@@ -17,8 +17,8 @@ from engine.runs.unpack import unpack_run
 def runs_command(args: argparse.Namespace) -> None:
     workspace = workspace_of(args)
     if args.delete:
-        kept = delete_run(workspace, args.delete)
-        print(f"run {args.delete} is in the bin; take it out again with: python -m engine runs --restore {kept}")
+        kept, said = delete_run(workspace, args.delete), workspace_said(args)
+        print(f"run {args.delete} is in the bin; take it out again with: python -m engine runs --restore {kept}{said}")
     elif args.restore:
         print(f"run {restore_run(workspace, args.restore)} is back")
     elif args.empty_bin:

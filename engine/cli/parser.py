@@ -45,7 +45,10 @@ def make_parser() -> argparse.ArgumentParser:
                 argument, help={"model": _MODEL, "data": _DATA, "run": "run id, or a run folder"}[argument]
             )
         sub.add_argument("--workspace", help="default: $ENTPRUNER_WORKSPACE or ./workspace")
-        sub.add_argument("--device", default="cpu", help="cpu or cuda")
+        if command is runs.run_command:
+            sub.add_argument("--device", help="cpu or cuda; default: the one that the run was asked for")
+        else:
+            sub.add_argument("--device", default="cpu", help="cpu or cuda")
         if "model" in positional:
             sub.add_argument("--process", help="where the file can't say: diffusion (DiT) or flow (SiT)")
             sub.add_argument("--vae", help="autoencoder: a diffusers folder or hub id, or 'none' for pixel models")

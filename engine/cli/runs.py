@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.arguments import (
+    device_of,
     info_of,
+    lasting_data,
     model_params,
     numbers,
     protocol_of,
@@ -15,6 +17,7 @@ from engine.cli.arguments import (
     with_settings,
     workspace_of,
     workspace_of_run,
+    workspace_said,
 )
 from engine.cli.output import give, tell
 from engine.errors import InputError
@@ -61,7 +64,7 @@ def prune_params(args: argparse.Namespace) -> dict[str, Any]:
     prune.check_against(info.depth)
     params = {
         **model_params(args),
-        "data": args.data,
+        "data": lasting_data(args),
         **asdict(prune),
         "step": args.step,
         "finetune": asdict(_recovery(args, info.num_parameters)),
@@ -105,7 +108,7 @@ def arena_command(args: argparse.Namespace) -> None:
     workspace, params = workspace_of(args), arena_params(args)
     folder = Path(args.run).absolute() if args.run else None
     if folder and folder.exists():
-        run = _begun(run_named(args.run, args), params)
+        run = _begun(run_named(args.run, args), params, args)
     else:
         run = create_run(workspace, kind="arena", title=f"{args.model} on {args.data}", params=params, path=folder)
     execute(run, workspace, args.device)
@@ -113,12 +116,12 @@ def arena_command(args: argparse.Namespace) -> None:
     give(args, found, _arena_table(found["result"], config_from(Protocol, params["config"]["protocol"]), run))
 
 
-def _begun(run: Run, params: dict[str, Any]) -> Run:
+def _begun(run: Run, params: dict[str, Any], args: argparse.Namespace) -> Run:
     """Raises InputError where this isn't what was begun there: its table would be told of other settings."""
     if run.kind != "arena" or params != run.params:
         raise InputError(
             f"{run.path} holds a run of kind {run.kind!r} that was begun with other settings; go on with it by "
-            f"python -m engine run {run.path}, or name a new folder"
+            f"python -m engine run {run.path}{workspace_said(args)}, or name a new folder"
         )
     return run
 
@@ -140,7 +143,7 @@ def arena_params(args: argparse.Namespace) -> dict[str, Any]:
         finetune=recovery,
         protocol=protocol_of(args),
     )
-    params = with_settings({**model_params(args), "data": args.data, "config": asdict(config)}, args.set)
+    params = with_settings({**model_params(args), "data": lasting_data(args), "config": asdict(config)}, args.set)
     arena_config(params["config"], compute=compute_of(params))  # refused now, not once the run has begun
     return params
 
@@ -182,10 +185,10 @@ def replay_command(args: argparse.Namespace) -> None:
 
 
 def run_command(args: argparse.Namespace) -> None:
-    run = run_named(args.run, args)
+    run, device = run_named(args.run, args), device_of(args)
     if args.learning_rate is not None:
         _change_learning_rate(run, args.learning_rate)
-    execute(run, workspace_of_run(run, args), args.device)
+    execute(run, workspace_of_run(run, args), device)
 
 
 def _change_learning_rate(run: Run, learning_rate: float) -> None:
@@ -259,5 +262,8 @@ def _run_for(args: argparse.Namespace, params: dict[str, Any]) -> Run:
     workspace = workspace_of(args)
     folder = Path(args.run).absolute() if args.run else None
     if folder and folder.exists():
-        raise InputError(f"{folder} exists; name a folder that doesn't, or go on with: python -m engine run {folder}")
+        raise InputError(
+            f"{folder} exists; name a folder that doesn't, or go on with: python -m engine run {folder}"
+            f"{workspace_said(args)}"
+        )
     return create_run(workspace, kind="prune", title=f"{args.model} on {args.data}", params=params, path=folder)

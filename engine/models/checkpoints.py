@@ -43,7 +43,7 @@ def load_model(
     Raises InputError for a reference that leads nowhere and for numbers that the device hasn't, AssetError for files
     that can't be read.
     """
-    device, compute = _usable_device(device), compute or USUAL
+    device, compute = usable_device(device), compute or USUAL
     check_device(compute, device)
     if process is not None:
         make_process(process)
@@ -90,7 +90,8 @@ def find_model(ref: str, *, workspace: Path | None = None) -> ModelInfo:
     return replace(open_files(path, place).info, name=ref)
 
 
-def _usable_device(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """Raises InputError for one that this machine hasn't."""
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch's ways to say that there is no such device

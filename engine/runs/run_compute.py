@@ -1,4 +1,4 @@
-"""In which numbers a run works, from its params. Free of torch."""
+"""In which numbers a run works, and on which device it was asked for, from its params. Free of torch."""
 
 from typing import Any
 
@@ -23,3 +23,12 @@ def protocol_in(compute: Compute, values: dict[str, Any]) -> Protocol:
             'the same in both: "compute": {"precision": …} beside the protocol'
         )
     return protocol
+
+
+def asked_device(params: dict[str, Any]) -> str:
+    """Of a run's protocol, or an arena's; cpu for kinds of runs that have none."""
+    for place in (params, params.get("config")):
+        protocol = place.get("protocol") if isinstance(place, dict) else None
+        if isinstance(protocol, dict):
+            return str(protocol.get("device", Protocol.device))
+    return Protocol.device

@@ -1,16 +1,24 @@
 """The command line as a person meets it: exit codes, JSON, one line for every mistake."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from engine.assets import ASSETS
 from engine.cli import main
-from engine.errors import DiskFull
+from engine.cli.evaluating import evaluate_params
+from engine.cli.parser import make_parser
+from engine.errors import Cancelled, DiskFull
 from engine.evaluation.protocol import Protocol
 from engine.models.checkpoints import save_model
+from engine.runs.library import add_entry
+from engine.runs.run_compute import asked_device
+from engine.runs.run_model import load_run_model
 from engine.runs.store import Run
+from engine.runs.workspace import open_workspace
 
 
 @pytest.fixture
@@ -212,6 +220,72 @@ def made_by(tiny, tmp_path, monkeypatch, *arguments) -> Run:
     called = [tiny if argument == "TINY" else argument for argument in (*PRUNE, *arguments)]
     assert main([*called, "--run", str(tmp_path / "run"), "--workspace", str(tmp_path / "w")]) == 0
     return Run(tmp_path / "run")
+
+
+def test_a_run_finds_its_files_from_another_folder(tiny, tmp_path, monkeypatch):
+    (tmp_path / "pictures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "shapes"):  # what is bundled goes before a folder of that name
+        (tmp_path / name).mkdir()
+    shutil.copytree(ASSETS / "autoencoder", tmp_path / "vae")
+    args = ["./tiny", "pictures", "--vae", "vae"]
+    found = evaluate_params(make_parser().parse_args(["evaluate", *args, "--baseline", "tiny"]))
+    assert found["model"] == found["baseline"] == tiny
+    assert (found["data"], found["autoencoder"]) == (str(tmp_path / "pictures"), str(tmp_path / "vae"))
+    for kept in (["demo-sit", "digits"], ["demo-sit", "owner/name", "--vae", "autoencoder"], ["a-run@1", "shapes"]):
+        params = evaluate_params(make_parser().parse_args(["evaluate", *kept]))
+        assert [params["model"], params["data"]] == kept[:2] and params.get("autoencoder") in (None, "autoencoder")
+    run = made_by("tiny", tmp_path, monkeypatch, "--drop", "1")
+    monkeypatch.chdir("/")
+    assert load_run_model(run, open_workspace(tmp_path / "w"), "cpu").config.depth == 4
+
+
+def test_a_name_of_the_library_stays_a_name(tiny, tmp_path, monkeypatch):
+    workspace = open_workspace(tmp_path / "w")
+    for kind in ("models", "data"):
+        add_entry(workspace, kind, {"name": "mine", "ref": tiny, "class_names": []})
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    args = make_parser().parse_args(["evaluate", "mine", "mine", "--workspace", str(workspace.root)])
+    assert (evaluate_params(args)["model"], evaluate_params(args)["data"]) == ("mine", "mine")
+
+
+def test_a_run_goes_on_where_it_was_asked_for_and_says_where_that_is_not_there(capsys, tiny, tmp_path, monkeypatch):
+    run = made_by(tiny, tmp_path, monkeypatch, "--drop", "1", "--device", "cuda:77")
+    capsys.readouterr()
+    devices = []
+    monkeypatch.setattr("engine.runs.jobs.execute_run", lambda run, workspace, device: devices.append(device) or ())
+    again, workspace = ["run", str(run.path)], ["--workspace", str(tmp_path / "w")]
+    assert main([*again, *workspace]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "asked for on 'cuda:77', which can't be used here" in error
+    assert f"python -m engine run {run.path} --device cpu --workspace {tmp_path / 'w'}" in error
+    assert main([*again, "--device", "cpu", *workspace]) == 0 and devices == ["cpu"]
+    monkeypatch.setattr("engine.models.checkpoints.usable_device", lambda device: device)
+    assert main([*again, *workspace]) == 0 and devices == ["cpu", "cuda:77"]
+    assert run.status().state == "queued"
+
+
+def test_the_device_of_a_run_is_its_protocols():
+    assert asked_device({"protocol": {"device": "cuda:1"}}) == "cuda:1"
+    assert asked_device({"config": {"protocol": {"device": "cuda"}}}) == "cuda"  # an arena's
+    assert asked_device({"config": {"samples": 4}}) == asked_device({}) == asked_device({"protocol": 3}) == "cpu"
+
+
+def test_words_on_how_to_go_on_name_the_workspace(capsys, tiny, tmp_path, monkeypatch):
+    def stopped(run, workspace, device):
+        raise Cancelled("cancelled")
+
+    monkeypatch.setattr("engine.cli.evaluating.execute", stopped)
+    code, _, error = call(capsys, tmp_path, "evaluate", tiny, "digits")
+    (run,) = (tmp_path / "workspace" / "runs").iterdir()
+    said = f"--workspace {tmp_path / 'workspace'}\n"
+    assert code == 2 and f"python -m engine run {run.name} {said}" in error
+    Run(run).update(state="cancelled")
+    assert call(capsys, tmp_path, "runs", "--delete", run.name)[1].endswith(said)
+    monkeypatch.setenv("ENTPRUNER_WORKSPACE", str(tmp_path / "workspace"))
+    assert main(["evaluate", tiny, "digits"]) == 2
+    assert "--workspace" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_worker_passes_it_on_to_the_processes_of_its_runs(monkeypatch, tmp_pat
         yield
 
     monkeypatch.setattr(connect, "cluster", connected)
-    assert cli.main(["run", str(tmp_path)]) == 2  # as the worker's child, with its environment
+    assert cli.main(["run", str(tmp_path), "--device", "cpu"]) == 2  # as the worker's child, with its environment
     assert (asked["address"], asked["train_workers"]) == ("auto", 3)
 
 
