@@ -13,6 +13,7 @@ from engine.errors import AssetError
 from engine.models.presets import PRESETS
 
 MANIFEST = "entpruner.json"  # travels with a model that was exported
+_DIFFUSERS_CLASSES = ("DiTTransformer2DModel", "Transformer2DModel")  # the second: of before the first was there
 _MOST = 2**24  # beyond any number that describes a network
 _LARGEST_JSON = 64 * 2**20
 _DIFFUSERS_FIXED = {"norm_type": "ada_norm_zero", "activation_fn": "gelu-approximate", "attention_bias": True}
@@ -106,36 +107,50 @@ def _process(values: Mapping[str, Any], source: str) -> tuple[str, str]:
 
 
 def hints_beside(file: Path) -> Hints:
-    """Of the JSON beside a file of weights: its own name with .json, else the manifest, else config.json."""
+    """Of the JSON beside a file of weights: its own name with .json, else the manifest, else config.json.
+
+    A diffusers config of another class is another model's, such as the autoencoder's, and is passed over with a note.
+    """
+    passed_over: list[str] = []
     for beside in (file.with_suffix(".json"), file.with_name(f"{file.name}.json"), file.with_name(MANIFEST),
                    file.with_name("config.json")):  # fmt: skip
-        if beside.is_file():
-            about = read_table(beside)
-            if "_class_name" in about:
-                whole = file.parent.parent if (file.parent.parent / "model_index.json").is_file() else file.parent
-                return hints_of_diffusers(whole, file.parent)
-            return _kept_relative(hints_of(about, source=beside.name), beside.parent)
-    return Hints()
+        if not beside.is_file():
+            continue
+        about = read_table(beside)
+        if "_class_name" not in about:
+            hints = _kept_relative(hints_of(about, source=beside.name), beside.parent)
+        elif about["_class_name"] in _DIFFUSERS_CLASSES:
+            whole = file.parent.parent if (file.parent.parent / "model_index.json").is_file() else file.parent
+            hints = hints_of_diffusers(whole, beside)
+        else:
+            passed_over.append(
+                f"the {beside.name} beside it is of class {str(about['_class_name'])[:60]!r}, not of a DiT, and was "
+                "ignored."
+            )
+            continue
+        return replace(hints, notes=(*hints.notes, *passed_over))
+    return Hints(notes=tuple(passed_over))
 
 
-def hints_of_diffusers(folder: Path, transformer: Path) -> Hints:
-    """Of a DiTPipeline's folder, or of a transformer's alone (then both are the same)."""
-    config = read_table(transformer / "config.json")
+def hints_of_diffusers(folder: Path, config_file: Path) -> Hints:
+    """Of a DiTPipeline's folder, or of a transformer's alone; ``config_file`` is the transformer's.
+
+    Its timestep embedding isn't among them: the names of the tensors say whose arithmetic the weights go with.
+    """
+    config = read_table(config_file)
     for key, expected in _DIFFUSERS_FIXED.items():
         if config.get(key, expected) != expected:
             raise AssetError(
-                f"{transformer / 'config.json'} says {key} {str(config[key])[:40]!r}; a DiT has {expected!r}, so this "
-                "isn't one"
+                f"{config_file} says {key} {str(config[key])[:40]!r}; a DiT has {expected!r}, so this isn't one"
             )
     process, reason = _scheduler_process(folder / "scheduler" / "scheduler_config.json")
     index = read_table(folder / "model_index.json") if (folder / "model_index.json").is_file() else {}
-    source = f"{transformer.name}/config.json"
+    source = f"{config_file.parent.name}/{config_file.name}"
     network = {
         "num_heads": _number(config, "num_attention_heads", source),
         "input_size": _number(config, "sample_size", source),
         "num_classes": _number(config, "num_embeds_ada_norm", source),
         "class_dropout_prob": 0.1,  # fixed in diffusers' class
-        "time_embedding": "diffusers",
     }
     plain = Hints(
         network={key: value for key, value in network.items() if value is not None},

@@ -74,14 +74,16 @@ def _alike(found: Any, said: Any) -> bool:
 def _open_foreign(ref: str, place: Place) -> Opened:
     weights = place.weights
     diffusers = place.kind == "diffusers"
-    beside = hints_of_diffusers(place.path, place.transformer) if diffusers else hints_beside(weights)
+    beside = hints_of_diffusers(place.path, place.transformer / "config.json") if diffusers else hints_beside(weights)
     file = read_tensors(weights)
     hints = beside.over(hints_of(file.about, source=weights.name))
     layout = detect_layout(_shapes(file.state))
     shapes = _without_padding(official_shapes(_shapes(file.state), layout=layout), hints)
     # the position table tells the size, where there is one, better than an image size in training arguments
     said = {key: value for key, value in hints.network.items() if key != "input_size" or "pos_embed" not in shapes}
-    config, guesses = config_of(shapes, hints=said)
+    # converted to official names, weights were trained for the official embedding, whatever config lies beside them;
+    # only a description of ours says otherwise
+    config, guesses = config_of(shapes, hints={"time_embedding": layout, **said})
     names, about_names = names_of_classes(hints.class_names, config.num_classes)
     # else the description is of another file
     noted = len(hints.kept_blocks) == config.depth <= (hints.depth_of_parent or config.depth)

@@ -104,6 +104,28 @@ def test_a_diffusers_folder_computes_as_diffusers_does(tmp_path, side):
     assert load_model(folder / "transformer", process="flow").config == replace(model.config, drop_sigma=True)
 
 
+def test_a_config_of_another_model_in_the_folder_changes_nothing(tmp_path):
+    file = save_official(make_network(hidden_size=64), tmp_path / "a.pt")
+    file.with_suffix(".json").unlink()
+    alone = load_model(file, process="diffusion")
+    (tmp_path / "config.json").write_text('{"_class_name": "AutoencoderKL", "sample_size": 256}')
+    model = load_model(file, process="diffusion")
+    assert model.config == alone.config and model.config.time_embedding == "official"
+    assert torch.equal(outputs(model.network), outputs(alone.network))
+    assert "The config.json beside it is of class 'AutoencoderKL', not of a DiT, and was ignored." in model.notes
+
+
+def test_official_names_are_computed_as_the_official_code_does_beside_a_transformers_config(tmp_path):
+    folder = save_diffusers(make_network(), tmp_path / "pipeline") / "transformer"
+    network = make_network()
+    file = save_official(network, tmp_path / "a.pt").rename(folder / "converted.pt")
+    model = load_model(file, process="diffusion")
+    assert model.config.time_embedding == "official" and model.config.num_heads == network.config.num_heads
+    assert torch.equal(outputs(model.network), outputs(network))
+    names = load_model(folder / "diffusion_pytorch_model.safetensors", process="diffusion")
+    assert names.config.time_embedding == "diffusers"
+
+
 def test_the_scheduler_says_which_process(tmp_path):
     assert load_model(save_diffusers(make_network(), tmp_path / "a")).process.name == "diffusion"
     flow = save_diffusers(make_network(), tmp_path / "b", scheduler="FlowMatchEulerDiscreteScheduler")
