@@ -11,7 +11,7 @@ import streamlit as st
 
 from app import jobs
 from engine.data.bundled import bundled_data, bundled_data_names
-from engine.data.shared_classes import rows_kept_by_name
+from engine.data.shared_classes import are_wnids, knows_all, rows_kept_by_name, same_classes, wnid_advice
 from engine.errors import InputError
 from engine.models.bundled import ModelInfo, bundled_models
 from engine.runs import library
@@ -177,7 +177,7 @@ def thumbnails(info: DataInfo, class_name: str, num: int) -> list[np.ndarray | P
 
 def how_they_fit(model: ModelInfo, class_names: tuple[str, ...], data_name: str) -> str:
     """What recovery does about the classes, in words; empty where there is nothing to say."""
-    if class_names == model.class_names:
+    if same_classes(model.class_names, class_names):
         return ""
     shared = [class_names[row] for row in rows_kept_by_name(model.class_names, class_names)]
     kept = (
@@ -186,6 +186,8 @@ def how_they_fit(model: ModelInfo, class_names: tuple[str, ...], data_name: str)
         if shared
         else ""
     )
+    if len(shared) < len(class_names) and are_wnids(class_names):
+        kept += f" As it stands, {wnid_advice()}."
     return (
         f"{data_name} has other classes ({few(class_names)}) than {model.name} was trained on "
         f"({few(model.class_names)}). In recovery the label table is made afresh and every other weight is kept.{kept} "
@@ -197,7 +199,7 @@ def usual_adaptation(model: ModelInfo, data_name: str) -> int:
     """Steps of training the intact model on this data before its blocks are scored: some where it doesn't know the
     classes yet, none where it does."""
     names = dataset(data_name).class_names
-    knows = model.labels_trained and len(rows_kept_by_name(model.class_names, names)) == len(names)
+    knows = model.labels_trained and knows_all(model.class_names, names)
     return 0 if knows else _ADAPTATION
 
 

@@ -22,7 +22,7 @@ from engine.importance.config import CRITERIA, CriteriaConfig
 from engine.importance.criteria import compute_criteria
 from engine.models.model import Model
 from engine.pruning.progressive import adaptation
-from engine.pruning.surgery import recovered, with_classes_of
+from engine.pruning.surgery import recovered, tell_classes, with_classes_of
 from engine.seeds import derived_seed
 from engine.steps import result_of
 from engine.training.config import check_batch
@@ -125,6 +125,7 @@ def _progress(
 
 def _adapted(model: Model, data: Data, config: ArenaConfig, examples: Examples) -> Iterator[ArenaProgress]:
     """The model with the data's classes, trained on it for ``adapt_steps``: where everybody starts."""
+    tell_classes(model, data)
     start = with_classes_of(model, data, seed=config.finetune.seed)
     if not config.adapt_steps:
         return start

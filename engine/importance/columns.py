@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from engine.cluster.executor import executor
 from engine.data.dataset import Data
+from engine.data.shared_classes import are_wnids, wnid_advice
 from engine.errors import InputError
 from engine.importance.config import CedConfig
 from engine.importance.streams import (
@@ -67,6 +68,8 @@ def draw_probe(model: Model, data: Data, config: CedConfig) -> Probe:
             f"{data.name} has other classes than the model, so the model was given no class (null class "
             f"{model.null_class_or_raise()}); scores may change once it is adapted to the data"
         )
+        if are_wnids(data.class_names):
+            note += f"; {wnid_advice()}"
     return Probe(latents=model.latents_of(data, chosen), labels=labels, y=y, note=note)
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from engine.compute import USUAL, Compute
 from engine.data.dataset import Data
+from engine.data.shared_classes import same_classes
 from engine.errors import InputError
 from engine.models.arithmetic import called_in, working_in
 from engine.models.autoencoder import Autoencoder, PixelSpace
-from engine.models.class_names import unnamed
 from engine.models.dit import DiT, DiTConfig
 from engine.process import Process
 from engine.process.guidance import Network
@@ -76,10 +76,8 @@ class Model:
         return self.has_classes_of(data) and self.labels_trained
 
     def has_classes_of(self, data: Data) -> bool:
-        """The same names in the same order; a model whose classes were never named has any of the same number."""
-        return self.class_names == data.class_names or (
-            unnamed(self.class_names) and len(self.class_names) == len(data.class_names)
-        )
+        """The same classes in the same order; see ``same_classes`` for what counts as the same."""
+        return same_classes(self.class_names, data.class_names)
 
     @property
     def image_side(self) -> int:

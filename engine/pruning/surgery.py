@@ -1,19 +1,22 @@
 """Takes blocks out of a model, and gives a model another set of classes."""
 
 import copy
+import logging
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from engine.data.dataset import Data
-from engine.data.shared_classes import rows_kept_by_name
+from engine.data.shared_classes import about_classes, rows_kept_by_name
 from engine.errors import InputError
 from engine.models.content_hash import hash_tensors, hash_words
 from engine.models.dit import DiT
 from engine.models.model import Model
 from engine.pruning.config import check_blocks
 from engine.training.finetune import Trainer
+
+logger = logging.getLogger("engine.classes")
 
 
 def keep_blocks(model: Model, kept: list[int]) -> Model:
@@ -42,7 +45,7 @@ def with_classes_of(model: Model, data: Data, *, seed: int) -> Model:
     """``model`` itself where it knows the data's classes, else one with a fresh label table.
 
     A class that the model has under the same name keeps its row, and so does the null class; every other weight is
-    shared with ``model``, not copied. ``labels_trained`` is False where no row could be kept.
+    shared with ``model``, not copied. ``labels_trained`` is False where a row is new.
     """
     if model.has_classes_of(data):
         return model
@@ -58,7 +61,14 @@ def with_classes_of(model: Model, data: Data, *, seed: int) -> Model:
     with torch.no_grad():
         table.copy_(fresh)
     changed = model.with_network(network, change=f"classes {data.class_names} {seed}")
-    return replace(changed, class_names=data.class_names, labels_trained=len(kept) == len(data.class_names))
+    trained = model.labels_trained and len(kept) == len(data.class_names)
+    return replace(changed, class_names=data.class_names, labels_trained=trained)
+
+
+def tell_classes(model: Model, data: Data) -> None:
+    """Says what ``with_classes_of`` does, where there is something to say."""
+    for note in about_classes(model.class_names, data.class_names, model=model.ref, data=data.name):
+        logger.warning(note)
 
 
 def state_of_kept_blocks(state: dict[str, Tensor], kept: list[int]) -> dict[str, Tensor]:

@@ -24,6 +24,7 @@ from engine.pruning.progressive import (
     Weighing,
     prune_progressively,
 )
+from engine.pruning.surgery import tell_classes
 from engine.runs.drive import clear_pause, pause_requested, read_drive
 from engine.runs.feature_files import features_at_hand
 from engine.runs.progress import Progress
@@ -60,6 +61,8 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     data = yield from opened_run_data(run, workspace)
     place = place_of(run, drive)
     resume = resume_of(run, drive, place, model=model)
+    if resume is None:
+        tell_classes(model, data)
     job = _PruneJob(run, workspace, plan, model, data, place, resume=resume, step=drive.step)
     events = prune_progressively(
         model, data, plan.prune, recovery=plan.recovery, ced=plan.ced, cache=workspace.cache, resume=resume

@@ -348,6 +348,9 @@ def test_what_the_classes_have_in_common() -> None:
     assert known.how_they_fit(model, known_names, "d") == ""
     assert "2 of the 3 classes" in known.how_they_fit(model, wanted, "d")
     assert "keep what it learned" not in known.how_they_fit(model, FLOWERS, "d")
+    assert known.how_they_fit(model, ("class 0", "class 1", "class 2"), "d") == ""
+    assert known.how_they_fit(model, ("TENCH", "goldfish", "white shark, great white shark"), "d") == ""
+    assert "rename the folders" in known.how_they_fit(model, ("n01440764", "n01443537"), "d")
 
 
 def test_using_one_moves_it_to_the_top(empty: Workspace, open_page: Open) -> None:
