@@ -12,7 +12,7 @@ from app.comparing.measured import Measured, apart_in_words, measured
 from app.comparing.picked import Picked
 from app.errors import one_line_errors
 from app.style import palette
-from engine.evaluation.comparing import compared, higher_is_better
+from engine.evaluation.comparing import UNTRAINED_LABELS, compared, higher_is_better
 
 _MOST_CLASSES = 25  # rows of one chart
 _COUNTS = re.compile(r"\d+ generated and \d+ real images")  # in the engine's reason why a class lacks a number
@@ -24,6 +24,11 @@ def draw(picked: Sequence[Picked]) -> None:
     if len(stages) < 2:
         return
     st.header("Class by class", anchor=False)
+    if untrained := [one.label for one in stages if one.untrained]:
+        st.info(f"Left out here, compared with nothing: {', '.join(untrained)}. {UNTRAINED_LABELS}")
+        stages = [one for one in stages if not one.untrained]
+        if len(stages) < 2:
+            return
     first, others = stages[0], [one for one in stages[1:] if not apart_in_words(stages[0], one)]
     apart = [one.label for one in stages[1:] if one not in others]
     without = [one.label for one in (first, *others) if not one.metrics.get("per_class")]

@@ -12,11 +12,18 @@ def headline(groups: Sequence[Sequence[Measured]]) -> str:
     """Of stages in groups that were measured alike."""
     stages = [one for group in groups for one in group]
     parts = [_depths(stages), *_speed(stages)]
-    if len(groups) > 1:
+    if any(one.untrained for one in stages):
+        parts.append(_untrained(stages))
+    elif len(groups) > 1:
         parts.append("scores not comparable: measured under different conditions")
     elif len(stages) > 1 and (name := fid_of(stages)):
         parts.append(_of_two(name, *stages) if len(stages) == 2 else _of_several(name, stages))
     return f'<p class="ep-say">{" · ".join(filter(None, parts))}</p>'
+
+
+def _untrained(stages: Sequence[Measured]) -> str:
+    names = " and ".join(html.escape(one.label) for one in stages if one.untrained)
+    return f"no word about quality: the pictures of {names} are of no class, as the label table wasn't trained yet"
 
 
 def _depths(stages: Sequence[Measured]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.comparing.picked import Picked
-from engine.evaluation.comparing import differences
+from engine.evaluation.comparing import differences, labels_untrained
 from engine.report.protocols import protocol_of
 
 _SHOWN_OF_A_HASH = 8
@@ -19,6 +19,11 @@ class Measured:
     @property
     def label(self) -> str:
         return self.picked.label
+
+    @property
+    def untrained(self) -> bool:
+        """Drawn with a label table that wasn't trained: compared with nothing."""
+        return labels_untrained(self.metrics)
 
     @property
     def protocol(self) -> str:
@@ -56,6 +61,8 @@ def apart_in_words(first: Measured, second: Measured) -> str:
 def _difference(name: str, first: dict, second: dict) -> str:
     if name == "weights of the features":
         sides = [f"{m['features']['weights']}, {_short(m['features']['sha256'])}" for m in (first, second)]
+    elif name == "label table":
+        sides = ["not trained" if labels_untrained(metrics) else "trained" for metrics in (first, second)]
     elif name == "data":
         sides = [f"{m['reference']['name']}, {_short(m['reference']['hash'])}" for m in (first, second)]
     else:

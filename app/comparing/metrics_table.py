@@ -11,7 +11,7 @@ from app.comparing.measured import Measured, apart_in_words, floor_of, groups_al
 from app.comparing.picked import Picked
 from app.numbers import change, interval, ranged
 from app.wide import wide
-from engine.evaluation.comparing import best_of, compared, higher_is_better
+from engine.evaluation.comparing import UNTRAINED_LABELS, best_of, compared, higher_is_better
 
 
 def draw(picked: Sequence[Picked]) -> None:
@@ -46,6 +46,9 @@ def _them(labels: list[str]) -> str:
 
 
 def _apart(first: Measured, group: Sequence[Measured]) -> str:
+    if first.untrained or group[0].untrained:
+        alone = html.escape(", ".join(one.label for one in (first, *group) if one.untrained))
+        return f'<p class="ep-say"><b>{alone}</b> is compared with nothing. {html.escape(UNTRAINED_LABELS)}</p>'
     differing = html.escape(apart_in_words(first, group[0]))
     names = html.escape(", ".join(one.label for one in group))
     return (

@@ -14,7 +14,7 @@ from app.comparing.pareto_line import doubted, line_in_words, pareto_line
 from app.comparing.picked import Picked
 from app.errors import one_line_errors
 from app.style import palette
-from engine.evaluation.comparing import speedup
+from engine.evaluation.comparing import UNTRAINED_LABELS, speedup
 
 _ITSELF = {"value": 1.0, "low": 1.0, "high": 1.0}  # the intact model over itself
 
@@ -29,7 +29,7 @@ def draw(picked: Sequence[Picked]) -> None:
     if name is None:
         st.info(f"{chosen[0].label} was measured without a Fréchet distance, so its quality has no place here.")
         return
-    shown, left_out = _comparable(picked, chosen[0], name)
+    shown, left_out = _comparable(picked, next((one for one in chosen if not one.untrained), chosen[0]), name)
     colours = dict(zip((one.ref for one in picked), looks([one.intact for one in picked], palette()), strict=True))
     trades = [_trade(one, colours.get(one.picked.ref), name) for one in shown]
     if len(trades) < 2:
@@ -63,6 +63,7 @@ def _comparable(picked: Sequence[Picked], first: Measured, name: str) -> tuple[l
     stages, left_out = measured(_all_stages(picked)), []
     timing = next((_timing(one) for one in stages if not one.picked.intact and _speed(one)), "")
     reasons: list[tuple[str, Callable[[Measured], str]]] = [
+        ("compared with nothing", lambda one: UNTRAINED_LABELS.removesuffix(".") if one.untrained else ""),
         ("measured otherwise", lambda one: apart_in_words(first, one)),
         (f"without {name}", lambda one: "" if one.score(name) else "not among its numbers"),
         ("no speed-up known", lambda one: "" if _speed(one) else "not timed together with an intact model"),

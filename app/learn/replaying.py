@@ -15,7 +15,7 @@ from app.pruning import vote_table
 from app.style import palette
 from engine.assets import ASSETS, read_asset
 from engine.errors import AssetError, EngineError
-from engine.evaluation.comparing import speedup
+from engine.evaluation.comparing import UNTRAINED_LABELS, labels_untrained, speedup
 from engine.evaluation.protocol import Protocol
 from engine.learn.replay import encode, read_replay, replay_of
 from engine.pruning import vote
@@ -210,6 +210,8 @@ def _stages(replay: dict[str, Any]) -> tuple[Any, str]:
 
 def _bought(first: dict[str, Any], last: dict[str, Any], name: str) -> str:
     before, after = (stage["metrics"]["fidelity"][name] for stage in (first, last))
+    if any(labels_untrained(stage["metrics"]) for stage in (first, last)):
+        return html.escape(UNTRAINED_LABELS)
     apart = after["low"] > before["high"] or before["low"] > after["high"]
     words = "the intervals lie apart" if apart else "the intervals overlap: no clear difference"
     said = f"{name}: {before['value']:.3g} ({before['low']:.3g} … {before['high']:.3g}) with {first['depth']} blocks, "

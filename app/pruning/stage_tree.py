@@ -9,7 +9,7 @@ from app.numbers import interval, ranged
 from app.pruning import driving
 from app.wide import wide
 from engine.errors import AssetError
-from engine.evaluation.comparing import speedup
+from engine.evaluation.comparing import labels_untrained, speedup
 from engine.runs.store import Stage
 
 
@@ -75,6 +75,8 @@ def facts(stage: Stage) -> list[str]:
     if name:
         fid = metrics["fidelity"][name]
         found.append(f"{html.escape(name)} <b>{ranged(fid)}</b> ({interval(fid)})")
+        if labels_untrained(metrics):
+            found.append("of pictures of no class: its label table wasn't trained yet")
     if speed := speedup(metrics):
         found.append(f"<b>{speed['value']:.2f}×</b> as fast ({speed['low']:.2f} … {speed['high']:.2f})")
     train = stage.info.get("train")

@@ -21,7 +21,7 @@ from engine.cli.arguments import (
 )
 from engine.cli.output import give, tell
 from engine.errors import InputError
-from engine.evaluation.comparing import speedup
+from engine.evaluation.comparing import UNTRAINED_LABELS, labels_untrained, speedup
 from engine.evaluation.protocol import Protocol
 from engine.importance.config import CedConfig
 from engine.pruning.config import DEFAULT_WEIGHTS, PruneConfig, usual_stages
@@ -234,6 +234,7 @@ def summary_of(run: Run) -> dict[str, Any]:
             "efficiency": metrics["efficiency"],
             "speedup": speedup(metrics),
             "protocol": metrics["protocol"],
+            "labels_trained": not labels_untrained(metrics),
         })  # fmt: skip
     return {"run": run.id, "folder": str(run.path), "stages": rows}
 
@@ -255,6 +256,8 @@ def summary_table(summary: dict[str, Any]) -> str:
             f"{row['speedup']['value'] if row['speedup'] else 1:>8.2f}×  {scores}"
         )
     lines += [f"  stage {row['stage']}: {row['reason']}" for row in summary["stages"] if row["reason"]]
+    lines += [f"  stage {row['stage']} is compared with nothing. {UNTRAINED_LABELS}" for row in summary["stages"]
+              if not row["labels_trained"]]  # fmt: skip
     return "\n".join([*lines, Protocol(**summary["stages"][0]["protocol"]).label(), f"run folder: {summary['folder']}"])
 
 

@@ -3,24 +3,38 @@
 Free of torch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from engine.evaluation.protocol import Protocol
 
 _HIGHER = ("accuracy", "precision", "recall", "is")  # the first words of numbers that are better when higher
 
+#: why nothing is concluded from numbers of a model that can't be told the data's classes
+UNTRAINED_LABELS = (
+    "The label table was made afresh for this data and hasn't been trained, so these pictures are of no class and "
+    "their numbers say nothing about the model. Let it learn the classes first: --adapt-steps, or Adapt first in the "
+    "form."
+)
+
+
+def labels_untrained(metrics: Mapping[str, Any]) -> bool:
+    """Whether the pictures were drawn with a label table that was still as it was drawn by lot."""
+    return metrics.get("labels_trained") is False
+
 
 def differences(first: dict, second: dict) -> list[str]:
     """What makes the fidelity of two metrics.json incomparable; empty where it may be compared.
 
-    Fields of the protocol by name, "weights of the features" where the name is the same but the file isn't, and "data"
-    where they were measured against other pictures. Files of before these were noted say nothing about them.
+    Fields of the protocol by name, "weights of the features" where the name is the same but the file isn't, "data"
+    where they were measured against other pictures, and "label table" where one of them wasn't trained, which is
+    comparable with nothing. Files of before these were noted say nothing about them.
     """
     found = Protocol(**first["protocol"]).differences(Protocol(**second["protocol"]))
     for part, key, what in (("features", "sha256", "weights of the features"), ("reference", "hash", "data")):
         if part in first and part in second and first[part][key] != second[part][key] and part not in found:
             found.append(what)
-    return found
+    return found + (["label table"] if labels_untrained(first) or labels_untrained(second) else [])
 
 
 def higher_is_better(name: str) -> bool:

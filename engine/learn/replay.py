@@ -20,7 +20,7 @@ MOST_BYTES = 1_000_000  # of a file
 _MOST_LOSSES, _MOST_PICTURES = 400, 40
 _PARTS = ("title", "model", "data", "command", "created", "seconds", "stages", "train", "bands", "pictures")
 _OF_METRICS = ("protocol", "reference", "fidelity", "noise_floor", "per_class", "warnings", "efficiency",
-               "efficiency_of_intact")  # fmt: skip
+               "efficiency_of_intact", "labels_trained")  # fmt: skip
 
 
 def replay_of(run: Run) -> dict[str, Any]:

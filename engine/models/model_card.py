@@ -11,6 +11,7 @@ from dataclasses import fields
 from html import escape
 from typing import Any
 
+from engine.evaluation.comparing import labels_untrained
 from engine.evaluation.protocol import Protocol
 from engine.models.hub import is_hub_id
 
@@ -132,7 +133,7 @@ def _cited() -> list[str]:
 def _results(manifest: Mapping[str, Any]) -> list[Any]:
     from huggingface_hub import EvalResult
 
-    if not manifest["metrics"]:
+    if not manifest["metrics"] or labels_untrained(manifest["metrics"]):
         return []
     data = ((manifest["metrics"].get("reference") or {}).get("name")) or manifest["trained_on"] or "unknown"
     return [

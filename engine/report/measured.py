@@ -5,7 +5,14 @@ from html import escape
 from typing import Any
 
 from engine.byte_size import byte_size
-from engine.evaluation.comparing import best_of, differences, higher_is_better, speedup
+from engine.evaluation.comparing import (
+    UNTRAINED_LABELS,
+    best_of,
+    differences,
+    higher_is_better,
+    labels_untrained,
+    speedup,
+)
 from engine.report.page import Page, label_text, section, table
 from engine.report.plots import Point, against
 from engine.report.protocols import protocol_of
@@ -16,8 +23,13 @@ Metrics = dict[str, Any]
 
 
 def measured_stages(stages: Sequence[Stage]) -> list[tuple[Stage, Metrics]]:
-    """Those with numbers that may stand beside those of the first that has any."""
+    """Those with numbers that may stand beside those of the first that has any; numbers of an untrained label table
+    stand beside none, and are there only where there are no others."""
     measured = [(stage, metrics) for stage in stages if (metrics := stage.metrics())]
+    trained = [(stage, metrics) for stage, metrics in measured if not labels_untrained(metrics)]
+    if not trained:
+        return measured[:1]
+    measured = trained
     return [(stage, metrics) for stage, metrics in measured if not differences(measured[0][1], metrics)]
 
 
@@ -89,6 +101,9 @@ def _left_out(stages: Sequence[Stage], alike: list[tuple[Stage, Metrics]]) -> st
     shown, parts = {stage.number for stage, _ in alike}, ""
     for stage in stages:
         metrics = stage.metrics()
+        if metrics and labels_untrained(metrics):
+            parts += f"<p><b>Stage {stage.number} stands beside none</b>. {escape(UNTRAINED_LABELS)}</p>"
+            continue
         if stage.number in shown:
             continue
         why = "was not evaluated" if metrics is None else "was measured differently: " + ", ".join(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from html import escape
 
-from engine.evaluation.comparing import compared, speedup
+from engine.evaluation.comparing import UNTRAINED_LABELS, compared, labels_untrained, speedup
 from engine.report.lineage import way_to_last
 from engine.report.measured import Metrics, floor_of, main_score, measured_stages
 from engine.report.words import count, number
@@ -37,6 +37,9 @@ def prune_header(run: Run, stages: Sequence[Stage]) -> str:
         lead += f" {count(others, 'more stage')} on other branches: shown, but not part of this sentence."
     alike = dict((stage.number, metrics) for stage, metrics in measured_stages(way))
     before, after = alike.get(first.number), alike.get(last.number)
+    ends = [stage.metrics() for stage in (first, last)]
+    if all(ends) and any(map(labels_untrained, ends)):  # said in the verdict; what they cost is known all the same
+        before, after = ends
     if before is None or after is None or first is last:
         return header(run, lead) + _tiles([(f"{first.depth} → {last.depth}", "blocks")])
     return header(run, lead) + verdict(before, after) + _tiles(_gains(first, last, before, after))
@@ -46,6 +49,8 @@ def evaluate_header(run: Run, stage: Stage) -> str:
     model, data = escape(str(run.params["model"])), escape(str(run.params["data"]))
     lead = header(run, f"{model}, {count(stage.depth, 'block')}, measured on {data}.")
     metrics = stage.metrics()
+    if metrics and labels_untrained(metrics):
+        return f'{lead}<p class="verdict"><b>Nothing is said about quality.</b> {escape(UNTRAINED_LABELS)}</p>'
     name = main_score(metrics) if metrics else None
     floor = floor_of(metrics, name) if metrics and name else None
     if metrics is None or name is None or floor is None:
@@ -58,7 +63,12 @@ def evaluate_header(run: Run, stage: Stage) -> str:
 
 
 def verdict(before: Metrics, after: Metrics) -> str:
-    """One paragraph; names every number that changed beyond noise, and doesn't call the others a change."""
+    """One paragraph; names every number that changed beyond noise, and doesn't call the others a change. Where one side
+    was drawn with an untrained label table, it says why there is nothing to say."""
+    if labels_untrained(before) or labels_untrained(after):
+        which = "the intact model's" if labels_untrained(before) else "the last stage's"
+        text = f"<b>Nothing is said about quality: {which} numbers are no measure of it.</b>"
+        return f'<p class="verdict">{text} {escape(UNTRAINED_LABELS)}</p>'
     shared = [score for score in before["fidelity"] if score in after["fidelity"]]
     found = {s: compared(s, before["fidelity"][s], after["fidelity"][s], floor=floor_of(before, s)) for s in shared}
     if not found:
@@ -101,7 +111,7 @@ def _gains(first: Stage, last: Stage, before: Metrics, after: Metrics) -> list[t
         how = f"as fast as the intact model, timed in turns, {spread} ({cost['device']}, batch {cost['batch_size']})"
         tiles.append((f"{times['value']:.2f}×", escape(how)))
     name = main_score(before)
-    if name and name in after["fidelity"]:
+    if name and name in after["fidelity"] and not labels_untrained(before) and not labels_untrained(after):
         a, b = before["fidelity"][name], after["fidelity"][name]
         spread = f"[{number(a['low'])}, {number(a['high'])}] → [{number(b['low'])}, {number(b['high'])}]"
         tiles.append((f"{number(a['value'])} → {number(b['value'])}", f"{escape(name)}, {spread}"))

@@ -1,5 +1,6 @@
 """A pruning run: the stage loop, with every stage, checkpoint, decision and preview written as it happens."""
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from engine.data.dataset import Data
+from engine.data.shared_classes import knows_all
 from engine.errors import Paused, TrainingDiverged
 from engine.evaluation.sampling import draw
 from engine.models.checkpoints import save_model
@@ -44,6 +46,13 @@ from engine.runs.train_state import (
 from engine.runs.workspace import Workspace, replacing, write_json
 from engine.training.finetune import Trainer, TrainStep
 
+logger = logging.getLogger("engine.prune")
+
+_UNADAPTED = (
+    "{model} doesn't know all classes of {data}, and isn't adapted to them: stage 0 draws pictures of no class, its "
+    "numbers say nothing about the intact model, and nothing can be learned from it; --adapt-steps (Adapt first in the "
+    "form) is recommended, 300 for a small model"
+)
 _EVENT_EVERY_STEPS = 5
 _PREVIEWS_PER_STAGE = 6
 _PREVIEW_IMAGES = 16
@@ -63,6 +72,9 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
     resume = resume_of(run, drive, place, model=model)
     if resume is None:
         tell_classes(model, data)
+        knows = model.labels_trained and knows_all(model.class_names, data.class_names)
+        if not plan.prune.adapt_steps and not knows:
+            logger.warning(_UNADAPTED.format(model=model.ref, data=data.name))
     job = _PruneJob(run, workspace, plan, model, data, place, resume=resume, step=drive.step)
     events = prune_progressively(
         model, data, plan.prune, recovery=plan.recovery, ced=plan.ced, cache=workspace.cache, resume=resume

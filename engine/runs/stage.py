@@ -19,6 +19,7 @@ import numpy as np
 
 from engine.data.arrays import read_arrays
 from engine.errors import AssetError
+from engine.evaluation.comparing import UNTRAINED_LABELS
 from engine.runs.workspace import read_json, sync_folder, sync_tree, writing
 
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, SyntaxError, RuntimeError, TypeError, MemoryError)
@@ -56,7 +57,18 @@ class Stage:
         return tuple(self.info["kept_blocks"])
 
     def metrics(self) -> dict[str, Any] | None:
-        return self._json("metrics.json")
+        """Where they were written before they said so, whether the label table was trained is read from the model."""
+        metrics = self._json("metrics.json")
+        if isinstance(metrics, dict) and "labels_trained" not in metrics and self._labels_untrained():
+            return {**metrics, "labels_trained": False, "warnings": [UNTRAINED_LABELS, *metrics.get("warnings", [])]}
+        return metrics
+
+    def _labels_untrained(self) -> bool:
+        try:
+            about = self._json("config.json")
+        except AssetError:  # whoever opens the model is told; the numbers stand without it
+            return False
+        return isinstance(about, dict) and about.get("labels_trained") is False
 
     def ced(self) -> dict[str, Any] | None:
         return self._json("ced.json")

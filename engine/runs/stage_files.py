@@ -11,6 +11,7 @@ import numpy as np
 from engine.data.dataset import Data
 from engine.data.latents import with_pictures
 from engine.errors import AssetError, InputError
+from engine.evaluation.comparing import UNTRAINED_LABELS
 from engine.evaluation.efficiency import compare_efficiency
 from engine.evaluation.features import extract_all, load_features
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
@@ -109,6 +110,9 @@ def evaluate_into(
     )
     *before, efficiency = compare_efficiency([intact, model] if intact else [model], timing, sampling=protocol)
     metrics = {"protocol": asdict(protocol), **fidelity.as_dict(), "efficiency": efficiency.as_dict()}
+    metrics["labels_trained"] = model.labels_trained
+    if not model.labels_trained:
+        metrics["warnings"] = [UNTRAINED_LABELS, *metrics["warnings"]]
     if before:
         metrics["efficiency_of_intact"] = before[0].as_dict()
     write_json(folder / "metrics.json", metrics)

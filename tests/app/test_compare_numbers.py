@@ -158,6 +158,32 @@ def test_the_headline_is_one_sentence(run: Run) -> None:
     assert "best FID (demo-cnn): <b>stage 0</b>" in three and "stage 3 is <b>2.00× as fast" in three
 
 
+def untrained(run: Run, number: int) -> None:
+    """As in a run of before metrics.json said it: the model alone does."""
+    file = run.path / "stages" / str(number) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"labels_trained": False}))
+
+
+def test_a_stage_with_an_untrained_label_table_is_compared_with_nothing(run: Run) -> None:
+    for number in (0, 1, 3):
+        write_metrics(run, number, {**run.stage(number).metrics(), **with_classes(number, {"star": 9.0})})
+    untrained(run, 0)
+    picked = picked_of(run, 0, 1, 3)
+    said = headline(groups_alike(measured(picked[:2])))
+    assert "no word about quality: the pictures of stage 0 are of no class" in said
+    assert not any(word in said for word in ("better", "worse", "best", "measured under different conditions"))
+    assert "as fast" in said
+    numbers_shown = words(shown("metrics_table", picked))
+    assert "<b>stage 0</b> is compared with nothing." in numbers_shown and "Adapt first" in numbers_shown
+    assert "Evaluate with the same settings" not in numbers_shown
+    assert "Left out, compared with nothing: stage 0" in words(shown("pareto", picked))
+    classes = shown("class_drop", picked)
+    assert "Left out here, compared with nothing: stage 0." in words(classes)
+    assert "stage 3 against stage 1" in words(classes)
+    first = metrics_files.as_data(groups_alike(measured(picked)))["tables"][0]["stages"][0]
+    assert first["labels_trained"] is False and first["warnings"][0].startswith("The label table was made afresh")
+
+
 def test_kid_says_that_it_reads_low_and_its_noise_floor_alike(run: Run) -> None:
     drawn = metrics_table.fidelity_table(measured(picked_of(run, 0, 3)))
     assert drawn.count("so it reads a little low at few pictures and can be negative") == 1  # FID says nothing of it

@@ -14,8 +14,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from engine.cli.runs import summary_of, summary_table
 from engine.errors import Cancelled, InputError, Paused, TrainingDiverged
 from engine.evaluation import sampling
+from engine.evaluation.comparing import UNTRAINED_LABELS, differences
 from engine.evaluation.kept_samples import num_kept
 from engine.importance.config import CedConfig
 from engine.models.checkpoints import load_model, save_model
@@ -243,6 +245,29 @@ def test_a_run_of_before_there_was_an_adaptation_opens_and_goes_on(workspace, ti
     assert run.status().state == "done"
     assert run.stages()[-1].depth == 2
     assert run.stage(0).title == "intact" and run.stage(0).info["finetune"] is run.stage(0).info["train"] is None
+
+
+def test_an_intact_model_that_does_not_know_the_classes_says_that_its_numbers_mean_nothing(workspace, tiny):
+    run = prune_run(workspace, tiny, drop=[1], data="glyphs")
+    list(execute_run(run, workspace))
+    intact, pruned = (run.stage(number).metrics() for number in (0, 1))
+    assert intact["labels_trained"] is False and intact["warnings"][0] == UNTRAINED_LABELS
+    assert pruned["labels_trained"] is True and UNTRAINED_LABELS not in pruned["warnings"]
+    said = [event["message"] for event in run.events()[0] if event["event"] == "log"]
+    assert ["0 of the 26 classes were found by name" in line for line in said[:2]] == [True, False]
+    assert "--adapt-steps (Adapt first in the form) is recommended" in said[1]
+    table = summary_table(summary_of(run))
+    assert f"stage 0 is compared with nothing. {UNTRAINED_LABELS}" in table and "stage 1 is compared" not in table
+    assert not differences(pruned, pruned) and differences(intact, pruned) == ["label table"]
+
+
+def test_nothing_is_recommended_where_the_intact_model_is_adapted_or_knows_the_classes(workspace, tiny):
+    for changes in ({"data": "glyphs", "drop": [1], "adapt_steps": 2}, {"drop": [1]}):
+        run = prune_run(workspace, tiny, **changes)
+        list(execute_run(run, workspace))
+        said = [event["message"] for event in run.events()[0] if event["event"] == "log"]
+        assert not any("--adapt-steps" in line for line in said)
+        assert run.stage(0).metrics()["labels_trained"] is True
 
 
 def fail(run, workspace):

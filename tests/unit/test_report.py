@@ -239,6 +239,30 @@ def test_heatmaps_name_the_blocks_of_the_loaded_model(run, tmp_path):
     assert dropped == [["2", "7"], ["0", "9"]]
 
 
+@pytest.mark.parametrize("said_in", ["metrics.json", "config.json"])  # the latter: runs of before metrics said it
+def test_nothing_is_concluded_from_an_intact_model_that_does_not_know_the_classes(run, tmp_path, said_in):
+    path = run.stage(0).path / said_in
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"labels_trained": False}))
+    page = report_of(run, tmp_path / "report.html")
+    assert "Nothing is said about quality: the intact model's numbers" in page.text
+    assert "hasn't been trained" in page.text
+    assert "beyond noise: " not in page.text and "went from" not in page.text
+    assert "Stage 0 stands beside none" in page.text
+    assert not any("FID" in words and "→" in words for words in page.words)
+    assert "of the parameters" in page.text  # costs are known all the same
+    heads = [words for words in page.words if re.fullmatch(r"stage \d · \d+ blocks", words)]
+    assert not any(words.startswith("stage 0") for words in heads) and len(heads) >= 2
+
+
+def test_a_report_where_no_stage_was_trained_says_why_it_concludes_nothing(run, tmp_path):
+    for stage in run.stages():
+        path = stage.path / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"labels_trained": False}))
+    page = report_of(run, tmp_path / "report.html")
+    assert "Nothing is said about quality" in page.text and "Stage 2 stands beside none" in page.text
+    assert page.count("span", **{"class": "best"}) == 0
+
+
 def test_strips_show_what_went_when(run, tmp_path):
     page = report_of(run, tmp_path / "report.html")
     kinds = {kind: page.count("span", **{"class": kind}) for kind in ("kept", "kept pruned", "dropped", "gone")}
