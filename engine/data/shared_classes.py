@@ -71,7 +71,7 @@ def about_classes(known: Sequence[str], wanted: Sequence[str], *, model: str, da
     num_kept = len(rows_kept_by_name(known, wanted))
     notes = [
         f"{data} has other classes than {model}, so the label table is made afresh: {num_kept} of the {len(wanted)} "
-        "classes were found by name and keep what the model learned about them"
+        f"classes were found by name{' and keep what the model learned about them' if num_kept else ''}"
     ]
     return notes + ([f"{data}: {wnid_advice()}"] if num_kept < len(wanted) and are_wnids(wanted) else [])
 
