@@ -4,6 +4,7 @@ fast-DiT (extract_features.py) writes one .npy for each picture, (1, C, h, w) an
 ``imagenet256_features/``, and its label (1,) under the same name into ``imagenet256_labels/``.
 """
 
+import hashlib
 import io
 import json
 import os
@@ -23,6 +24,9 @@ from engine.runs.workspace import write_bytes_atomically
 _THREADS = min(8, os.cpu_count() or 1)
 _LABELS_READ = 1000  # at a time
 _MAX_HEADER = 100 * 2**20  # bytes, the format's own limit
+_SMALL = 16 * 2**20  # bytes up to which an array is known by all of them
+_PIECES, _PIECE = 64, 2**16  # of a larger one: how many, evenly spaced from its beginning to its end, and their bytes
+_LABELS = ("labels", "arr_1")
 _DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I64": "<i8", "I32": "<i4", "U8": "|u1"}
 _ONE_FILE = ("latents.npy", "latents.npz", "latents.safetensors")
 
@@ -86,7 +90,7 @@ def opening_features(pairs: list[tuple[Entry, Entry]], *, name: str, cache: Path
     latents = FeatureFiles(tuple(entry.path for entry, _ in pairs), tuple(shape[-3:]))
     for some in (0, len(pairs) // 2, len(pairs) - 1):  # before anything runs; the others when they are read
         latents[[some]]
-    stamp = hash_of(*(f"{entry.name} {entry.size} {entry.stamp}" for pair in pairs for entry in pair))
+    stamp = _stamp_of_pairs(pairs)
     labels = yield from _labels(pairs, cache / f"labels-{stamp}.npy" if cache else None)
     labels = checked_labels(labels, len(pairs), name)
     class_names = unnamed_classes(int(labels.max()) + 1)
@@ -107,6 +111,23 @@ def opening_features(pairs: list[tuple[Entry, Entry]], *, name: str, cache: Path
             ),
         ),
     )
+
+
+def _stamp_of_pairs(pairs: list[tuple[Entry, Entry]]) -> str:
+    """Sizes are all alike, and an archive or an image may give every file one time: where they lie and the bytes of
+    some tell two folders apart."""
+    spread = sorted({k * (len(pairs) - 1) // (_PIECES - 1) for k in range(_PIECES)})
+    some = [Path(entry.path) for k in spread for entry in pairs[k]]
+    return hash_of(
+        *(f"{entry.name} {entry.size} {entry.stamp}" for pair in pairs for entry in pair),
+        *(path.parent.resolve() for path in some[:2]),
+        *(_beginning(path) for path in some),
+    )
+
+
+def _beginning(path: Path) -> str:
+    with reading_arrays(printable(str(path))), open(path, "rb") as file:
+        return hashlib.sha256(file.read(_PIECE)).hexdigest()
 
 
 def _labels(pairs: list[tuple[Entry, Entry]], file: Path | None) -> Iterator[OpenProgress]:
@@ -154,8 +175,34 @@ def open_array_file(path: Path, *, name: str, labels: Path | None = None) -> Dat
         if labels is not None and "labels" not in arrays:
             arrays["labels"] = read_array(labels)
         about = path.stat()
-    stamp = hash_of(about.st_size, about.st_mtime_ns, *(f"{key} {array.shape}" for key, array in arrays.items()))
-    return data_of_arrays(arrays, name=name, stamp=stamp)
+    return data_of_arrays(arrays, name=name, stamp=_stamp_of_arrays(arrays, path, about))
+
+
+def _stamp_of_arrays(arrays: dict[str, np.ndarray], path: Path, about: os.stat_result) -> str:
+    """Of all bytes where they are few; else labels whole, a sample of what is large, and where and when it was written:
+    files of one size and time (an archive's, a container's) are told apart by either."""
+    parts = [
+        f"{key} {array.dtype.str} {array.shape} {_fingerprint(array, whole=key in _LABELS)}"
+        for key, array in arrays.items()
+    ]
+    if any(array.nbytes > _SMALL for key, array in arrays.items() if key not in _LABELS):
+        parts.append(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}")
+    return hash_of(*parts)
+
+
+def _fingerprint(array: np.ndarray, *, whole: bool = False) -> str:
+    """Of all its bytes, or of a sample where it is large and needn't be ``whole``."""
+    digest = hashlib.sha256()
+    if array.nbytes:
+        flat = array.ravel(order="K").view(np.uint8)
+        last = len(flat) - _PIECE
+        if whole or len(flat) <= _SMALL:
+            digest.update(flat)
+        else:
+            for k in range(_PIECES):
+                start = k * last // (_PIECES - 1)
+                digest.update(flat[start : start + _PIECE])
+    return digest.hexdigest()
 
 
 def is_safetensors(head: bytes) -> bool:

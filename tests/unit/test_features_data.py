@@ -1,11 +1,13 @@
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
 
-from engine.data import load_data
+from engine.data import features, load_data
 from engine.errors import AssetError, InputError
 
 LATENTS = np.random.default_rng(0).standard_normal((12, 4, 8, 8)).astype(np.float32)
@@ -60,22 +62,22 @@ def test_a_model_takes_them_as_they_are_and_refuses_others(fast_dit, make_model,
 
 
 def test_bad_feature_files_are_named(fast_dit):
-    features, labels = fast_dit / "imagenet256_features", fast_dit / "imagenet256_labels"
+    latents, labels = fast_dit / "imagenet256_features", fast_dit / "imagenet256_labels"
     data = load_data(fast_dit)
-    (features / "4.npy").write_bytes(b"words")
+    (latents / "4.npy").write_bytes(b"words")
     with pytest.raises(AssetError, match=r"4\.npy can't be read"):
         data.latents[:]
-    np.save(features / "4.npy", LATENTS[0, :2])
+    np.save(latents / "4.npy", LATENTS[0, :2])
     with pytest.raises(AssetError, match=r"4\.npy holds \(2, 8, 8\)"):
         data.latents[:]
-    (features / "4.npy").unlink()
+    (latents / "4.npy").unlink()
     with pytest.raises(AssetError, match=r"4\.npy can't be read"):
         data.latents[:]
     assert len(load_data(fast_dit)) == 11
     np.save(labels / "5.npy", np.array([0.5]))
     with pytest.raises(AssetError, match=r"5\.npy is float64"):
         load_data(fast_dit)
-    np.save(features / "0.npy", LATENTS)
+    np.save(latents / "0.npy", LATENTS)
     with pytest.raises(AssetError, match=r"expected one picture's latents"):
         load_data(fast_dit)
 
@@ -123,3 +125,51 @@ def test_labels_are_remembered_until_a_file_changes(fast_dit, tmp_path):
         assert load_data(fast_dit, workspace=workspace).labels.tolist() == LABELS.tolist()
     np.save(fast_dit / "imagenet256_labels" / "0.npy", np.array([2], np.int32))
     assert load_data(fast_dit, workspace=workspace).labels.tolist() == [2, *LABELS[1:].tolist()]
+
+
+def _hashes(path) -> tuple[str, str]:
+    for file in [path, *path.rglob("*")]:
+        os.utime(file, ns=(0, 0))  # as an archive with fixed times unpacks them
+    data = load_data(path)
+    return data.content_hash, data.pictures_hash
+
+
+@pytest.mark.parametrize("small", [features._SMALL, 1024])
+def test_files_of_one_size_and_time_are_told_apart(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(features, "_SMALL", small)
+    found = set()
+    for number in range(3):
+        latents = LATENTS.copy()
+        latents[-1, -1, -1, -1] += number  # the last bytes
+        np.save(tmp_path / "latents.npy", latents)
+        np.save(tmp_path / "labels.npy", LABELS)
+        found.add(_hashes(tmp_path))
+        assert _hashes(tmp_path) in found
+    assert len(found) == 3 and len({pictures for _, pictures in found}) == 3
+
+
+@pytest.mark.parametrize("small", [features._SMALL, 16])
+def test_other_labels_beside_the_same_latents_are_other_data(tmp_path, monkeypatch, small):
+    monkeypatch.setattr(features, "_SMALL", small)
+    np.save(tmp_path / "latents.npy", LATENTS)
+    np.save(tmp_path / "labels.npy", LABELS)
+    before = _hashes(tmp_path)
+    np.save(tmp_path / "labels.npy", np.roll(LABELS, 1))
+    assert _hashes(tmp_path)[0] != before[0]
+
+
+def test_a_large_file_is_another_where_it_lies_elsewhere_and_a_small_one_is_not(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / "latents.npy", LATENTS)
+    assert _hashes(tmp_path / "a") == _hashes(tmp_path / "b")
+    monkeypatch.setattr(features, "_SMALL", 1024)
+    assert _hashes(tmp_path / "a") != _hashes(tmp_path / "b")
+
+
+def test_folders_of_features_of_one_size_and_time_are_told_apart(fast_dit, tmp_path):
+    before = _hashes(fast_dit)
+    assert _hashes(fast_dit) == before
+    assert _hashes(shutil.copytree(fast_dit, tmp_path / "copy"))[1] != before[1]
+    np.save(fast_dit / "imagenet256_features" / "3.npy", LATENTS[4:5])
+    assert _hashes(fast_dit)[1] != before[1]
