@@ -4,7 +4,9 @@ from pathlib import Path
 
 from engine.data.dataset import Data
 from engine.data.latents import with_pictures
+from engine.evaluation.features import load_features
 from engine.evaluation.fidelity import Fidelity, evaluate_fidelity
+from engine.evaluation.image_checks import check_data
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sampling import sample
 from engine.models.model import Model
@@ -22,15 +24,17 @@ def evaluate(
 
     Raises InputError for too few images, a sampler of the other process or unknown features.
     """
-    protocol = protocol or Protocol()
+    protocol, data, device = protocol or Protocol(), with_pictures(model, data), str(model.device)
+    check_data(data, protocol.num_images)
+    load_features(protocol.features, device=device, workspace=cache.parent if cache else None)  # if missing, said now
     drawn = sample(model, protocol)
     return evaluate_fidelity(
         drawn.images,
         drawn.labels,
-        with_pictures(model, data),
+        data,
         features=protocol.features,
         seed=protocol.seed,
-        device=str(model.device),
+        device=device,
         cache=cache,
         num_bootstrap=num_bootstrap,
         same_classes=model.has_classes_of(data),

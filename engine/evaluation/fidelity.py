@@ -132,7 +132,7 @@ def evaluate_fidelity(
     Raises InputError for too few images, labels that the data hasn't or data without pictures, AssetError where a
     picture can't be read or the features' weights can't be had.
     """
-    check_images(images, labels, data)
+    check_images(images, labels, data, same_classes=same_classes)
     extractor = load_features(features, device=device, workspace=cache.parent if cache else None)
     generated, logits = extracted or extract_all(extractor, images)
     reference = reference_of(extractor, data, images.shape[1], cache)
@@ -149,7 +149,8 @@ def evaluate_fidelity(
     )
     known = same_classes and extractor.classes is not None and data.name in extractor.classes.class_names
     right = _right(logits, labels, extractor.classes.logits_of(data.name)) if known else None
-    floor = noise_floor(reference, labels, seed=seed, cache=cache)
+    there = labels.max() < len(data.class_names)  # numbers beyond those of the data have no real pictures
+    floor = noise_floor(reference, labels, seed=seed, cache=cache, by_class=there)
     per_class, warnings = {}, weaknesses(images, data, extractor, generated.shape[1], floor.num_images, logits, score)
     if same_classes:
         per_class = fidelity_per_class(generated, labels, right, reference, data.class_names, rng, seed, num_bootstrap)

@@ -9,21 +9,27 @@ from engine.evaluation.interval import Interval
 from engine.evaluation.protocol import MIN_IMAGES
 
 
-def check_images(images: np.ndarray, labels: np.ndarray, data: Data) -> None:
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) != len(labels):
+def check_data(data: Data, num_images: int) -> None:
+    """What can be said before ``num_images`` images are drawn to be measured against ``data``."""
+    if min(num_images, len(data)) < MIN_IMAGES:
         raise InputError(
-            f"expected uint8 images (N, H, W, 3) and N labels, found {images.dtype} {images.shape} and {len(labels)}"
-            f"{_other_mode(images)}"
-        )
-    if min(len(images), len(data)) < MIN_IMAGES:
-        raise InputError(
-            f"{len(images)} images against {len(data)} of {data.name} are too few; take at least {MIN_IMAGES} of each"
+            f"{num_images} images against {len(data)} of {data.name} are too few; take at least {MIN_IMAGES} of each"
         )
     if data.images is None:
         raise InputError(
             f"{data.name} holds encoded pictures only; fidelity is measured against pictures: open these too"
         )
-    if labels.min() < 0 or labels.max() >= len(data.class_names):
+
+
+def check_images(images: np.ndarray, labels: np.ndarray, data: Data, *, same_classes: bool) -> None:
+    """``same_classes``: whether the labels are those of the data; others may be any number."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or len(images) != len(labels):
+        raise InputError(
+            f"expected uint8 images (N, H, W, 3) and N labels, found {images.dtype} {images.shape} and {len(labels)}"
+            f"{_other_mode(images)}"
+        )
+    check_data(data, len(images))
+    if labels.min() < 0 or (same_classes and labels.max() >= len(data.class_names)):
         raise InputError(
             f"labels go from {labels.min()} to {labels.max()}, but {data.name} has {len(data.class_names)} classes"
         )

@@ -28,15 +28,18 @@ class NoiseFloor:
     num_images: int
 
 
-def noise_floor(reference: Reference, labels: np.ndarray, *, seed: int, cache: Path | None) -> NoiseFloor:
+def noise_floor(
+    reference: Reference, labels: np.ndarray, *, seed: int, cache: Path | None, by_class: bool = True
+) -> NoiseFloor:
     """Of as many real images of each class as ``labels`` (N,) hold, at most half of the class.
 
     FID falls with the number of images, FID and KID with even classes, so a floor measured on others would mislead.
-    Where that leaves next to nothing, as with one image a class, the classes are left out of it.
+    Where that leaves next to nothing, as with one image a class, the classes are left out of it, and without
+    ``by_class``: labels that the data hasn't.
     """
     members = [np.flatnonzero(reference.labels == label) for label in range(reference.labels.max() + 1)]
     counts = [min(len(own) // 2, int((labels == label).sum())) for label, own in enumerate(members)]
-    if sum(counts) < LEAST:
+    if not by_class or sum(counts) < LEAST:
         members, counts = [np.arange(len(reference))], [min(len(reference) // 2, len(labels))]
     file = cache / f"floor-{reference.key}-{hash_of(counts, seed, NUM_SPLITS)}.json" if cache else None
     found = _read(file)

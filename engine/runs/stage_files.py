@@ -15,6 +15,7 @@ from engine.evaluation.comparing import UNTRAINED_LABELS
 from engine.evaluation.efficiency import compare_efficiency
 from engine.evaluation.features import extract_all, load_features
 from engine.evaluation.fidelity import MIN_IMAGES, evaluate_fidelity
+from engine.evaluation.image_checks import check_data
 from engine.evaluation.picture_scores import score_pictures
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sample_files import num_left, sample_into, where_kept
@@ -84,6 +85,7 @@ def evaluate_into(
     the same call to go on with where this one is stopped."""
     device = str(model.device)
     data = with_pictures(model, data)
+    check_data(data, protocol.num_images)
     sampler, precision = protocol.sampler or model.process.default_sampler, model.compute.precision
     protocol = replace(protocol, sampler=sampler, device=model.device.type, precision=precision)
     load_features(protocol.features, device=device, workspace=cache.parent)  # if missing, said at once

@@ -21,6 +21,7 @@ from engine.evaluation.kernel import resampled_kernel_distances
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.resampling import resample
 from engine.models.checkpoints import load_model
+from engine.runs.stage_files import evaluate_into
 
 
 @pytest.fixture(scope="module")
@@ -206,6 +207,39 @@ def test_a_model_of_other_classes_is_not_held_against_those_of_the_data(digits):
     known = evaluate(load_model("demo-sit-digits"), digits, Protocol(num_images=16, num_steps=1), num_bootstrap=2)
     assert known.class_accuracy is not None and known.per_class
     assert not any("classes aren't" in line for line in known.warnings)
+
+
+def test_one_class_of_pictures_without_labels_is_a_reference_for_a_model_of_many(shapes):
+    """As ADM's reference files are: arr_0 alone."""
+    unlabelled = replace(shapes, labels=np.zeros(300, np.int64), class_names=("images",), content_hash="one")
+    model, protocol = load_model("demo-sit"), Protocol(num_images=40, num_steps=1)
+    found = evaluate(model, unlabelled, protocol, num_bootstrap=2)
+    assert found.class_accuracy is None and found.per_class == {}
+    assert found.noise_floor_images == 40  # not as many as there are of class 0
+    fewer = evaluate(model, bundled_data("textures"), protocol, num_bootstrap=2)  # 8 classes, not 10
+    assert fewer.noise_floor_images == 40
+
+
+@pytest.mark.parametrize(
+    ("change", "protocol", "message"),
+    [
+        (
+            dict(images=np.zeros((3, 32, 32, 3), np.uint8), labels=np.zeros(3, int)),
+            {},
+            "500 images against 3 of shapes",
+        ),
+        ({}, dict(num_images=7), "7 images against 300 of shapes are too few"),
+        ({}, dict(features="vgg"), "features 'vgg' are unknown"),
+    ],
+)
+def test_what_needs_no_images_is_refused_before_any_is_drawn(shapes, monkeypatch, tmp_path, change, protocol, message):
+    for place in ("engine.evaluation.evaluate.sample", "engine.runs.stage_files.sample_batches"):
+        monkeypatch.setattr(place, lambda *arguments: pytest.fail("images were drawn"))
+    asked = load_model("demo-sit"), replace(shapes, **change), Protocol(**protocol)
+    with pytest.raises(InputError, match=message):
+        evaluate(*asked)
+    with pytest.raises(InputError, match=message):
+        list(evaluate_into(tmp_path, *asked, cache=tmp_path / "cache"))
 
 
 def test_data_of_unknown_classes_has_no_class_accuracy(shapes):
