@@ -37,6 +37,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.xl import CHECKPOINT, make_inputs
 from engine import Protocol, export, keep_blocks, load_model
+from engine.evaluation.class_order import class_labels
 from engine.evaluation.efficiency import count_macs
 from engine.evaluation.sampling import draw, draw_together, images_at_a_time
 from engine.models.dit import DiT
@@ -207,7 +208,7 @@ def reason_of(error: Exception) -> str:
 
 def labels_and_seeds(model: Model, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
     index = np.arange(protocol.num_images)
-    return index % model.config.num_classes, protocol.seed + index
+    return class_labels(index, range(model.config.num_classes)), protocol.seed + index
 
 
 def compare(name: str, usual: Callable[[], Images], other: Callable[[], Images], turns: int) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.data.bundled import bundled_data
-from engine.data.dataset import Data
+from engine.data.dataset import Data, unnamed_classes
 from engine.models.autoencoder import read_autoencoder
 from engine.models.dit import DiT, DiTConfig
 from engine.models.model import Model
@@ -40,8 +40,10 @@ def digits() -> Data:
 def make_model() -> Callable[..., Model]:
     autoencoder = read_autoencoder(ASSETS / "autoencoder", content_hash="test")
 
-    def make(process: str = "flow", *, data: str = "digits", seed: int = 0, **changes) -> Model:
-        names = bundled_data(data).class_names
+    def make(
+        process: str = "flow", *, data: str = "digits", num_classes: int | None = None, seed: int = 0, **changes
+    ) -> Model:
+        names = bundled_data(data).class_names if num_classes is None else unnamed_classes(num_classes)
         network = make_network(seed=seed, num_classes=len(names), drop_sigma=process == "flow", **changes)
         return Model(
             ref=f"tiny-{process}",
@@ -49,7 +51,7 @@ def make_model() -> Callable[..., Model]:
             process=make_process(process, learn_sigma=network.config.learn_sigma),
             autoencoder=autoencoder,
             class_names=names,
-            content_hash=f"tiny-{process}-{seed}-{sorted(changes.items())}",
+            content_hash=f"tiny-{process}-{len(names)}-{seed}-{sorted(changes.items())}",
             trained_on=data,
             kept_blocks=tuple(range(network.config.depth)),
         )

@@ -139,7 +139,7 @@ def _measures(add: Add) -> None:
     _cluster(sub)
     _computing(sub)
     _sampling(sub)
-    sub.add_argument("--classes", help="as in 0,1; default: all in turn")
+    sub.add_argument("--classes", help="as in 0,1; default: all, more than 100 of them spread")
     sub.add_argument("--out", help="FILE.npz (arr_0, labels, seeds) or FOLDER; the same command again goes on with it")
     sub.add_argument("--flat", action="store_true", help="a folder's files side by side, not in folders of classes")
     sub.add_argument("--yes", action="store_true", help="even if it takes hours")

@@ -17,6 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.errors import InputError
+from engine.evaluation.class_order import class_labels
 from engine.evaluation.interval import Interval, median_interval
 from engine.evaluation.peak_memory import peak_memory
 from engine.evaluation.protocol import Protocol
@@ -212,10 +213,11 @@ def compare_sampling(
 
 def _seconds_of_drawing(model: Model, protocol: Protocol, batch_size: int) -> float:
     index = np.arange(batch_size)
+    labels = class_labels(index, range(model.config.num_classes))
     with _evaluating(model.network):
         _synchronize(model.device)
         started = time.perf_counter()
-        draw(model, labels=index % model.config.num_classes, seeds=protocol.seed + index, protocol=protocol)
+        draw(model, labels=labels, seeds=protocol.seed + index, protocol=protocol)
         _synchronize(model.device)
         return time.perf_counter() - started
 

@@ -16,7 +16,7 @@ from engine.errors import InputError
 from engine.evaluation.class_fidelity import ClassFidelity, fidelity_per_class
 from engine.evaluation.features import extract_all, load_features
 from engine.evaluation.frechet import Gaussian, frechet_distances
-from engine.evaluation.image_checks import MIN_IMAGES, check_images, weaknesses
+from engine.evaluation.image_checks import MIN_IMAGES, check_images, classes_not_drawn, weaknesses
 from engine.evaluation.inception_score import inception_score, resampled_scores
 from engine.evaluation.interval import Interval, bootstrap_interval, share_interval
 from engine.evaluation.kernel import kernel_distance, resampled_kernel_distances, subset_size
@@ -153,6 +153,7 @@ def evaluate_fidelity(
     floor = noise_floor(reference, labels, seed=seed, cache=cache, by_class=there)
     per_class, warnings = {}, weaknesses(images, data, extractor, generated.shape[1], floor.num_images, logits, score)
     if same_classes:
+        warnings += classes_not_drawn(labels, data)
         per_class = fidelity_per_class(generated, labels, right, reference, data.class_names, rng, seed, num_bootstrap)
     else:
         warnings.append(

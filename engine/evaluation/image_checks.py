@@ -88,6 +88,19 @@ def weaknesses(
     return found
 
 
+def classes_not_drawn(labels: np.ndarray, data: Data) -> list[str]:
+    """One line where images are fewer than the classes that have real pictures, so that some have no image at all."""
+    real = np.unique(data.labels)
+    if len(labels) >= len(real):
+        return []
+    missing, at_most = len(np.setdiff1d(real, labels)), np.bincount(labels).max()
+    often = "each class at most once; " if at_most == 1 else ""
+    return [
+        f"{len(labels):,} images of {len(real):,} classes: {often}{missing:,} of {data.name} have no image, but "
+        f"their pictures count in FID, KID and recall; take at least {len(real):,} images for every class to have one"
+    ]
+
+
 def _sameness(images: np.ndarray) -> list[str]:
     """Of images that can't be what was wanted, whatever they score."""
     first = images[:1]

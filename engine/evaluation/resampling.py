@@ -7,7 +7,7 @@ _MOST_HALVES = 20  # enough for a deviation
 
 
 def _strata(labels: np.ndarray) -> list[np.ndarray]:
-    """Indices of each class: images are drawn for the classes in turn and not at random, so they are resampled within
+    """Indices of each class: images are drawn for all classes alike and not at random, so they are resampled within
     them too (measured on real shapes, a resample that ignores this gives intervals four times too wide)."""
     members = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     if min(map(len, members)) < MIN_PER_CLASS:  # too few in a class to stand for it

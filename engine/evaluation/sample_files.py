@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from engine.errors import InputError
+from engine.evaluation.class_order import in_turn
 from engine.evaluation.kept_samples import num_kept, write_kept
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.sample_formats import about_result, read_result, write_result
@@ -147,7 +148,9 @@ def _request(model: Model, protocol: Protocol, classes: list[int], *, flat: bool
     del values["num_images"], values["features"]
     values["sampler"] = protocol.sampler or model.process.default_sampler
     about = {"model": model.ref, "weights": model.content_hash, "autoencoder": model.autoencoder.content_hash}
-    return json.loads(json.dumps({**about, **values, "classes": classes, "flat": flat}))
+    # of many classes the order was another one once, and what was begun so isn't gone on with
+    order = {} if in_turn(len(classes)) else {"class_order": "spread"}
+    return json.loads(json.dumps({**about, **values, "classes": classes, **order, "flat": flat}))
 
 
 def _difference(found: Any, request: dict[str, Any]) -> str | None:

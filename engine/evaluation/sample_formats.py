@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from engine.errors import AssetError
+from engine.evaluation.class_order import class_labels
 from engine.evaluation.kept_samples import read_kept
 from engine.evaluation.sampling import SampleSet
 from engine.models.model import Model
@@ -57,7 +58,7 @@ def read_result(out: Path, *, model: Model, classes: list[int]) -> Iterator[tupl
     about = about_result(out)
     assert about is not None, out
     index = np.arange(about["num_images"])
-    labels, seeds = np.array(classes)[index % len(classes)], about["request"]["seed"] + index
+    labels, seeds = class_labels(index, classes), about["request"]["seed"] + index
     if out.is_dir():
         names, flat = _folder_names(model), about["request"]["flat"]
         images = (_read_picture(_picture(out, names, *pair, flat=flat)) for pair in zip(labels, seeds, strict=True))

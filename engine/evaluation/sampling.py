@@ -16,6 +16,7 @@ from torch import Tensor
 
 from engine.cluster.executor import in_order
 from engine.errors import InputError
+from engine.evaluation.class_order import class_labels
 from engine.evaluation.protocol import Protocol
 from engine.models.model import Model
 from engine.process.guidance import Network, guided
@@ -35,7 +36,8 @@ class SampleSet:
 def sample_batches(
     model: Model, protocol: Protocol, *, classes: list[int] | None = None, batch_size: int = 64, start: int = 0
 ) -> Iterator[SampleSet]:
-    """Yields ``protocol.num_images`` images in batches; image k has seed ``protocol.seed + k`` and the classes in turn.
+    """Yields ``protocol.num_images`` images in batches; image k has seed ``protocol.seed + k`` and the class that
+    is k-th in the order of class_order.py.
 
     ``start``: the first image, where those before it are there already or are another worker's. Raises InputError for
     classes that the model hasn't, and for a sampler of the other process.
@@ -49,8 +51,7 @@ def _drawn_batch(asked: tuple[Model, Protocol, list[int]], ends: tuple[int, int]
     """Images ``ends[0]`` … ``ends[1] − 1``."""
     model, protocol, classes = asked
     index = np.arange(*ends)
-    labels = np.array(classes)[index % len(classes)]
-    yield draw(model, labels=labels, seeds=protocol.seed + index, protocol=protocol)
+    yield draw(model, labels=class_labels(index, classes), seeds=protocol.seed + index, protocol=protocol)
 
 
 def chosen_classes(model: Model, classes: list[int] | None) -> list[int]:

@@ -11,6 +11,7 @@ from PIL import Image
 from engine.data.dataset import Data
 from engine.data.shared_classes import knows_all
 from engine.errors import Paused, TrainingDiverged
+from engine.evaluation.class_order import class_labels
 from engine.evaluation.sampling import draw
 from engine.models.checkpoints import save_model
 from engine.models.dit import DiT
@@ -227,8 +228,8 @@ class _PruneJob:
         trainer = event.trainer
         network = DiT.holding(trainer.network.config, trainer.ema_state_dict())
         model = Model(**{**vars(self.model), "network": network.eval(), "class_names": self.data.class_names})
-        labels = np.arange(_PREVIEW_IMAGES) % len(self.data.class_names)
-        seeds = self.plan.protocol.seed + np.arange(_PREVIEW_IMAGES)
+        index = np.arange(_PREVIEW_IMAGES)
+        labels, seeds = class_labels(index, range(len(self.data.class_names))), self.plan.protocol.seed + index
         drawn = draw(model, labels=labels, seeds=seeds, protocol=self.plan.protocol)
         name = f"stage{self.number}-step{event.progress.step:06d}.png"
         with replacing(self.run.progress_folder / name) as temporary:

@@ -209,6 +209,16 @@ def test_a_model_of_other_classes_is_not_held_against_those_of_the_data(digits):
     assert not any("classes aren't" in line for line in known.warnings)
 
 
+def test_classes_of_the_reference_without_an_image_are_told(shapes):
+    labels = np.arange(300) % 150
+    many = replace(shapes, name="mine", labels=labels, class_names=tuple(map(str, range(150))), content_hash="many")
+    few = evaluate_fidelity(shapes.images[:100], labels[:100], many, seed=0, num_bootstrap=2).warnings
+    (line,) = [warning for warning in few if "have no image" in warning]
+    assert line.startswith("100 images of 150 classes: each class at most once; 50 of mine have no image")
+    all_of_them = evaluate_fidelity(shapes.images[:150], labels[:150], many, seed=0, num_bootstrap=2).warnings
+    assert not any("have no image" in warning for warning in all_of_them)
+
+
 def test_one_class_of_pictures_without_labels_is_a_reference_for_a_model_of_many(shapes):
     """As ADM's reference files are: arr_0 alone."""
     unlabelled = replace(shapes, labels=np.zeros(300, np.int64), class_names=("images",), content_hash="one")

@@ -114,6 +114,29 @@ def test_more_images_are_added_to_those_that_are_there(make_model, tmp_path, nam
 
 
 @pytest.mark.parametrize("name", OUTS)
+def test_images_of_many_classes_are_added_in_their_order(make_model, tmp_path, name):
+    model = make_model("flow", num_classes=150)
+    whole = tmp_path / "whole" / name
+    for folder in ("whole", "grown"):
+        (tmp_path / folder).mkdir()
+    made(whole, model)
+    made(tmp_path / "grown" / name, model, replace(PROTOCOL, num_images=13))
+    assert made(tmp_path / "grown" / name, model) == content(whole)
+    expected = sample(model, PROTOCOL)
+    assert [label for _, batch in sample_formats.read_result(whole, model=model, classes=list(range(150)))
+            for label in batch.labels] == expected.labels.tolist()  # fmt: skip
+
+
+def test_images_of_many_classes_in_the_order_of_before_are_not_gone_on_with(make_model, tmp_path, monkeypatch):
+    model, out = make_model("flow", num_classes=150), tmp_path / "images.npz"
+    monkeypatch.setattr(sample_files, "in_turn", lambda num_classes: True)
+    begun(out, model, 1)
+    monkeypatch.undo()
+    with pytest.raises(InputError, match="was begun with class_order None, not spread"):
+        list(sample_into(out, model, PROTOCOL))
+
+
+@pytest.mark.parametrize("name", OUTS)
 def test_the_same_command_once_more_draws_nothing(make_model, tmp_path, name):
     model = make_model("flow")
     before = made(tmp_path / name, model)

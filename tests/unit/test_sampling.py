@@ -11,6 +11,7 @@ import torch
 
 from engine.errors import InputError
 from engine.evaluation import sampling
+from engine.evaluation.class_order import class_labels
 from engine.evaluation.protocol import ADAPTIVE, Protocol
 from engine.evaluation.sampling import draw, images_at_a_time, sample, sample_batches, trajectory
 from engine.models.checkpoints import save_model
@@ -47,6 +48,37 @@ def test_an_image_is_the_same_alone_and_in_batches_of_3_7_and_64(make_model, lat
     for k in (0, 1, 6, 13, 63):
         alone = draw(model, labels=whole.labels[k : k + 1], seeds=whole.seeds[k : k + 1], protocol=protocol)
         assert np.array_equal(alone.images[0], whole.images[k])
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 10, 100])
+def test_few_classes_come_in_their_order(num_classes):
+    index = np.arange(250)
+    assert class_labels(index, range(num_classes)).tolist() == (index % num_classes).tolist()
+    assert class_labels(np.arange(5), [7, 3]).tolist() == [7, 3, 7, 3, 7]
+
+
+@pytest.mark.parametrize("num_classes", [101, 102, 360, 1000, 21_841])
+def test_of_many_classes_any_beginning_is_spread_and_any_k_images_hold_every_class_once(num_classes):
+    labels = class_labels(np.arange(3 * num_classes), range(num_classes))
+    for start in (0, 1, num_classes // 2, 2 * num_classes):
+        assert len(set(labels[start : start + num_classes].tolist())) == num_classes
+    assert class_labels(np.array([5, 77]), range(num_classes)).tolist() == labels[[5, 77]].tolist()
+    for beginning in (8, num_classes // 10, num_classes // 2):
+        gaps = np.diff(np.sort(labels[:beginning]), append=num_classes)
+        assert gaps.max() <= 3 * num_classes / beginning
+
+
+def test_the_beginning_of_a_thousand_is_what_the_documentation_says():
+    assert class_labels(np.arange(4), range(1000)).tolist() == [0, 633, 266, 899]
+
+
+def test_images_of_many_classes_are_the_same_in_batches_and_from_any_start(make_model, latents):
+    model = latents(make_model(num_classes=150))
+    protocol = protocol_of("euler", 1.0, num=20)
+    whole = sample(model, protocol)
+    assert whole.labels.max() > 100 and whole.labels[:3].tolist() == class_labels(np.arange(3), range(150)).tolist()
+    (rest,) = sample_batches(model, protocol, start=13)
+    assert np.array_equal(rest.labels, whole.labels[13:]) and np.array_equal(rest.images, whole.images[13:])
 
 
 def test_in_whole_batches_an_image_is_the_same_up_to_rounding(make_model, latents):
