@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.comparing.picked import Picked
-from engine.evaluation.comparing import differences, labels_untrained
+from engine.evaluation.comparing import differences, labels_untrained, num_compared
 from engine.report.protocols import protocol_of
 
 _SHOWN_OF_A_HASH = 8
@@ -65,6 +65,8 @@ def _difference(name: str, first: dict, second: dict) -> str:
         sides = ["not trained" if labels_untrained(metrics) else "trained" for metrics in (first, second)]
     elif name == "data":
         sides = [f"{m['reference']['name']}, {_short(m['reference']['hash'])}" for m in (first, second)]
+    elif name == "real pictures compared":
+        sides = [f"{num_compared(m['reference']):,}" for m in (first, second)]
     else:
         sides = [_plain(metrics["protocol"].get(name)) for metrics in (first, second)]
     return f"{name} ({sides[0]} against {sides[1]})"

@@ -11,7 +11,7 @@ from app.comparing.measured import Measured, apart_in_words, floor_of, groups_al
 from app.comparing.picked import Picked
 from app.numbers import change, interval, ranged
 from app.wide import wide
-from engine.evaluation.comparing import UNTRAINED_LABELS, best_of, compared, higher_is_better
+from engine.evaluation.comparing import UNTRAINED_LABELS, best_of, compared, higher_is_better, part_compared
 
 
 def draw(picked: Sequence[Picked]) -> None:
@@ -96,6 +96,8 @@ def _protocol(group: Sequence[Measured]) -> str:
     notes = list(dict.fromkeys(note for one in group for note in one.metrics.get("warnings", [])))
     reference = group[0].metrics.get("reference") or {}
     against = f" against {reference['num_images']:,} real pictures of {reference['name']}" if reference else ""
+    part = part_compared(reference) if reference else ""
+    against += f" ({part})" if part else ""
     lines = [f"Measured with {group[0].protocol}{against}. Ranges are 90 % intervals.", *notes]
     if len(group) > 1:
         lines.append("Better and worse are said only where two intervals lie apart and the gap is wider than the "

@@ -20,7 +20,7 @@ from engine.cli.long_work import ask_if_long
 from engine.cli.output import give, tell
 from engine.cli.runs import execute
 from engine.errors import Cancelled
-from engine.evaluation.comparing import speedup
+from engine.evaluation.comparing import part_compared, speedup
 from engine.evaluation.protocol import Protocol
 from engine.evaluation.timing import Timing, timed_in
 from engine.runs.progress import config_from
@@ -49,7 +49,9 @@ def evaluate_command(args: argparse.Namespace) -> None:
         lines.append(f"{name}: {v['value']:.4g} [{v['low']:.4g}, {v['high']:.4g}]{beside}")
     lines += efficiency_lines(metrics["efficiency"], speedup(metrics))
     lines += [f"note: {warning}" for warning in [*metrics["warnings"], *_left_out(metrics["per_class"])]]
-    give(args, metrics, "\n".join([*lines, Protocol(**metrics["protocol"]).label()]))
+    part = part_compared(metrics["reference"])
+    against = f" · {metrics['reference']['num_images']:,} real pictures, {part}" if part else ""
+    give(args, metrics, "\n".join([*lines, f"{Protocol(**metrics["protocol"]).label()}{against}"]))
 
 
 def efficiency_lines(found: dict[str, Any], faster: dict[str, float] | None) -> list[str]:

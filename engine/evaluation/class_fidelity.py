@@ -38,7 +38,7 @@ def fidelity_per_class(
     found = {}
     for label in np.unique(labels):
         name = class_names[label] if same_name[class_names[label]] == 1 else f"{class_names[label]} ({label})"
-        chosen, real = labels == label, reference.features[reference.labels == label]
+        chosen, real = labels == label, reference.of_class(label)
         own_right = right[chosen] if right is not None else None
         found[name] = _of_class(generated[chosen], real, own_right, rng, seed, num_bootstrap)
     return found

@@ -27,14 +27,31 @@ def differences(first: dict, second: dict) -> list[str]:
     """What makes the fidelity of two metrics.json incomparable; empty where it may be compared.
 
     Fields of the protocol by name, "weights of the features" where the name is the same but the file isn't, "data"
-    where they were measured against other pictures, and "label table" where one of them wasn't trained, which is
-    comparable with nothing. Files of before these were noted say nothing about them.
+    where they were measured against other pictures, "real pictures compared" where against another part of them, and
+    "label table" where one of them wasn't trained, which is comparable with nothing. Files of before these were noted
+    say nothing about them.
     """
     found = Protocol(**first["protocol"]).differences(Protocol(**second["protocol"]))
     for part, key, what in (("features", "sha256", "weights of the features"), ("reference", "hash", "data")):
         if part in first and part in second and first[part][key] != second[part][key] and part not in found:
             found.append(what)
+    known = "reference" in first and "reference" in second and "data" not in found
+    if known and num_compared(first["reference"]) != num_compared(second["reference"]):
+        found.append("real pictures compared")
     return found + (["label table"] if labels_untrained(first) or labels_untrained(second) else [])
+
+
+def num_compared(reference: dict) -> int | None:
+    """Pictures that KID, precision, recall and the noise floor rest on; ``reference`` as in metrics.json. FID rests on
+    all of them."""
+    return reference.get("num_compared", reference.get("num_images"))
+
+
+def part_compared(reference: dict) -> str:
+    """In words, where they are a part only: for whoever says how many pictures there are."""
+    if "num_compared" not in reference:
+        return ""
+    return f"KID, precision, recall and the noise floor by {reference['num_compared']:,} of them"
 
 
 def higher_is_better(name: str) -> bool:

@@ -22,7 +22,7 @@ from engine.evaluation.interval import Interval, bootstrap_interval, share_inter
 from engine.evaluation.kernel import kernel_distance, resampled_kernel_distances, subset_size
 from engine.evaluation.neighbours import precision_and_recall
 from engine.evaluation.noise_floor import NoiseFloor, noise_floor
-from engine.evaluation.reference import reference_of
+from engine.evaluation.reference import Reference, reference_of
 from engine.evaluation.resampling import halves, resample
 
 __all__ = ["MIN_IMAGES", "Fidelity", "class_accuracy", "evaluate_fidelity", "frechet_distance", "kernel_distance"]
@@ -39,6 +39,7 @@ class Fidelity:
     reference: str  # name of the data
     reference_hash: str  # of its pictures
     num_reference: int
+    num_compared: int  # of these, by KID, precision, recall and the noise floor; FID rests on all
     fid: Interval
     kid: Interval
     kid_deviation: float  # over torch-fidelity's subsets of kid_subset_size images
@@ -74,10 +75,11 @@ class Fidelity:
             "recall": asdict(self.recall),
             "class accuracy": asdict(self.class_accuracy) if self.class_accuracy else None,
         }
+        some = {"num_compared": self.num_compared} if self.num_compared < self.num_reference else {}
         floor = {name: getattr(self.floor, name.lower()) for name in ("FID", "KID", "precision", "recall")}
         return {
             "features": {"name": self.features, "weights": self.weights, "sha256": self.weights_sha256},
-            "reference": {"name": self.reference, "hash": self.reference_hash, "num_images": self.num_reference},
+            "reference": {"name": self.reference, "hash": self.reference_hash, "num_images": self.num_reference} | some,
             "fidelity": {self._named(name): value for name, value in measured.items() if value},
             "noise_floor": {
                 self._named(name): asdict(value) | {"num_images": self.floor.num_images}
@@ -123,11 +125,13 @@ def evaluate_fidelity(
     cache: Path | None = None,
     extracted: tuple[np.ndarray, np.ndarray | None] | None = None,
     same_classes: bool = True,
+    reference: Reference | None = None,
 ) -> Fidelity:
     """Measures generated images against ``data``; ``cache`` is a folder for what is known of the data, and lies in the
     workspace where published weights are looked for. ``extracted``: what ``extract_all`` of these features gave for the
     images, where that is known. ``same_classes``: whether ``labels`` are those of the data; where the images' classes
-    are other ones, none is held against a class of the data.
+    are other ones, none is held against a class of the data. ``reference``: what ``reference_of`` these features, data
+    and images' side gave, where it is known.
 
     Raises InputError for too few images, labels that the data hasn't or data without pictures, AssetError where a
     picture can't be read or the features' weights can't be had.
@@ -135,7 +139,7 @@ def evaluate_fidelity(
     check_images(images, labels, data, same_classes=same_classes)
     extractor = load_features(features, device=device, workspace=cache.parent if cache else None)
     generated, logits = extracted or extract_all(extractor, images)
-    reference = reference_of(extractor, data, images.shape[1], cache)
+    reference = reference or reference_of(extractor, data, images.shape[1], cache)
     rng = np.random.default_rng(seed)
 
     resamples = [resample(labels, rng) for _ in range(num_bootstrap)]
@@ -167,6 +171,7 @@ def evaluate_fidelity(
         reference=data.name,
         reference_hash=data.pictures_hash or data.content_hash,
         num_reference=len(data),
+        num_compared=len(reference),
         fid=bootstrap_interval(max(0.0, float(fid)), np.array(fids), least=0.0),
         kid=bootstrap_interval(kid, kids),
         kid_deviation=kid_deviation,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_ROWS = 20_000  # of many features at a time
+
 
 @dataclass(frozen=True)
 class Gaussian:
@@ -20,9 +22,19 @@ class Gaussian:
     @classmethod
     def of(cls, features: np.ndarray) -> "Gaussian":
         """features (N, F), N at least 2."""
-        cov = np.cov(features, rowvar=False)
+        mean = features.mean(axis=0, dtype=np.float64)
+        cov = np.cov(features, rowvar=False) if len(features) <= _ROWS else _covariance(features, mean)
         values, vectors = np.linalg.eigh(cov)
-        return cls(features.mean(axis=0), cov, (vectors * np.sqrt(values.clip(0))) @ vectors.T)
+        return cls(mean, cov, (vectors * np.sqrt(values.clip(0))) @ vectors.T)
+
+
+def _covariance(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """The same as ``np.cov``, without another copy of features that may fill half the memory."""
+    total = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(features), _ROWS):
+        centred = features[start : start + _ROWS] - mean
+        total += centred.T @ centred
+    return total / (len(features) - 1)
 
 
 def frechet_distances(features: np.ndarray, resamples: Iterable[np.ndarray], reference: Gaussian) -> np.ndarray:

@@ -51,7 +51,7 @@ def write_kept_features(run: Run, out: Path, *, cut: list[int], num_images: int 
     reference = reference_of(extractor, data, drawn.images.shape[1], None)
     arrays["real_mean"] = reference.gaussian.mean.astype(np.float32)
     arrays["real_cov"] = reference.gaussian.cov.astype(np.float32)
-    arrays["num_real"] = np.array(len(reference))
+    arrays["num_real"] = np.array(len(data))
     arrays["about"] = np.array(json.dumps(_about(run, stages, cut, protocol, data.class_names)))
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)

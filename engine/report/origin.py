@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from engine.evaluation.comparing import part_compared
 from engine.models.bundled import read_model_info
 from engine.report.commands import command_of
 from engine.report.lineage import class_names
@@ -127,7 +128,9 @@ def _licence(stage: Stage) -> str:
 def _images(reference: dict[str, Any]) -> str:
     if not reference:
         return ""
-    return f", {count(reference['num_images'], 'picture')}, hash <code>{escape(str(reference['hash']))}</code>"
+    part = part_compared(reference)
+    part = f" ({part})" if part else ""
+    return f", {count(reference['num_images'], 'picture')}{part}, hash <code>{escape(str(reference['hash']))}</code>"
 
 
 def _features(features: dict[str, Any]) -> str:

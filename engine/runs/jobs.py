@@ -153,12 +153,12 @@ def evaluate_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progre
     data = yield from opened_run_data(run, workspace)
     with run.new_stage(0) as folder:
         write_stage_json(folder, stage_info(number=0, title="as it is", model=model, data=data))
-        images = evaluate_into(
+        steps = evaluate_into(
             folder, model, data, protocol,
             cache=workspace.cache, intact=intact, timing=timing, kept=run.progress_folder,
         )  # fmt: skip
-        for done, total in images:
-            yield Progress(phase="evaluating", message=f"{done} of {total} images", done=done, total=total)
+        for step in steps:
+            yield Progress(phase="evaluating", message=step.message, done=step.share, total=1)
     run.append("stage", stage=0)
 
 

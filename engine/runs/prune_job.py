@@ -277,15 +277,15 @@ class _PruneJob:
             if event.ced:
                 write_json(folder / "ced.json", event.ced.as_dict())
             intact = self.model if event.stage else None
-            images = evaluate_into(
+            steps = evaluate_into(
                 folder, event.model, self.data, self.plan.protocol,
                 cache=self.workspace.cache, intact=intact, timing=self.plan.timing, kept=self.run.progress_folder,
             )  # fmt: skip
-            for done, total in images:
-                if self._pausing and done < total:  # what was drawn is kept
-                    raise Paused(f"paused after {done} of {total} images of stage {self.number}")
-                message = f"stage {self.number}: {done} of {total} images"
-                yield self._progress("evaluating", message, scored=1, trained=1, evaluated=done / total)
+            for step in steps:
+                if self._pausing and step.share < 1:  # what was drawn is kept
+                    raise Paused(f"paused after {step.message} of stage {self.number}")
+                message = f"stage {self.number}: {step.message}"
+                yield self._progress("evaluating", message, scored=1, trained=1, evaluated=step.share)
         self.run.append("stage", stage=self.number)
         self.head, self.number, self.level = self.number, self.number + 1, self.level + 1
         self._begin_stage()

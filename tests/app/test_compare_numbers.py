@@ -137,6 +137,17 @@ def test_other_data_or_weights_are_named_with_their_hashes(run: Run) -> None:
     )
 
 
+def test_how_many_real_pictures_were_compared_is_said(run: Run) -> None:
+    first, second = measured(picked_of(run, 0, 1))
+    every = {"name": "mine", "hash": "b" * 64, "num_images": 30_000}
+    first, second = (replace(one, metrics={**one.metrics, "reference": reference})
+                     for one, reference in ((first, every), (second, {**every, "num_compared": 20_000})))  # fmt: skip
+    assert apart_in_words(first, second) == "real pictures compared (30,000 against 20,000)"
+    assert "against 30,000 real pictures of mine. Ranges" in metrics_table._protocol([first])
+    said = "against 30,000 real pictures of mine (KID, precision, recall and the noise floor by 20,000 of them). Ranges"
+    assert said in metrics_table._protocol([second])
+
+
 def test_a_stage_that_was_not_evaluated_is_named_and_the_others_stay(run: Run) -> None:
     (run.path / "stages" / "1" / "metrics.json").unlink()
     at = shown("metrics_table", picked_of(run, 0, 1, 2))

@@ -2,7 +2,7 @@ from dataclasses import asdict
 
 import pytest
 
-from engine.evaluation.comparing import best_of, beyond_noise, differences, higher_is_better, speedup
+from engine.evaluation.comparing import best_of, beyond_noise, differences, higher_is_better, part_compared, speedup
 from engine.evaluation.protocol import Protocol
 
 
@@ -20,6 +20,15 @@ def test_other_conditions_weights_or_data_keep_numbers_apart():
     assert differences(_metrics(), _metrics(sha256="c")) == ["weights of the features"]
     assert differences(_metrics(), _metrics(data="c")) == ["data"]
     assert differences(_metrics(), _metrics(sha256="c", features="inception")) == ["features"]
+
+
+def test_another_part_of_the_real_pictures_keeps_numbers_apart_and_is_said():
+    every, part = _metrics(), _metrics()
+    every["reference"]["num_images"] = part["reference"]["num_images"] = 30_000
+    part["reference"]["num_compared"] = 20_000
+    assert differences(every, part) == ["real pictures compared"] and differences(part, part) == []
+    assert part_compared(every["reference"]) == ""
+    assert part_compared(part["reference"]) == "KID, precision, recall and the noise floor by 20,000 of them"
 
 
 def test_older_files_are_compared_by_their_protocol():

@@ -11,8 +11,8 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 from engine.data.bundled import bundled_data
-from engine.evaluation import neighbours
-from engine.evaluation.features import extract_all, load_features
+from engine.evaluation import frechet, neighbours, reference
+from engine.evaluation.features import extract, extract_all, load_features
 from engine.evaluation.fidelity import evaluate_fidelity
 from engine.evaluation.frechet import Gaussian, frechet_distances
 from engine.evaluation.inception_score import inception_score, resampled_scores
@@ -65,17 +65,17 @@ def _first(data, num):
 def test_frechet_distances_are_torch_fidelitys(num):
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(64, 64))
-    features, reference = rng.normal(size=(num, 64)) @ mixing, rng.normal(0.2, 1.1, size=(500, 64)) @ mixing
+    features, real = rng.normal(size=(num, 64)) @ mixing, rng.normal(0.2, 1.1, size=(500, 64)) @ mixing
     resamples = [np.arange(num), rng.integers(num, size=num)]
     theirs = [
         fid_statistics_to_metric(
             fid_features_to_statistics(torch.from_numpy(features[chosen])),
-            fid_features_to_statistics(torch.from_numpy(reference)),
+            fid_features_to_statistics(torch.from_numpy(real)),
             False,
         )["frechet_inception_distance"]
         for chosen in resamples
     ]
-    assert frechet_distances(features, resamples, Gaussian.of(reference)) == pytest.approx(theirs, rel=1e-6)
+    assert frechet_distances(features, resamples, Gaussian.of(real)) == pytest.approx(theirs, rel=1e-6)
 
 
 def test_a_split_of_the_kernel_is_the_distance_of_its_parts():
@@ -106,15 +106,62 @@ def test_kid_of_equally_many_of_each_class_reads_low_and_the_noise_floor_by_the_
     pairs = mean_of_pairs(real)
     even = mean_kid(lambda: np.arange(num) % num_classes)
     at_random = mean_kid(lambda: rng.integers(num_classes, size=num))
-    reference = Reference(
+    known = Reference(
         key="made up", features=real, labels=labels, gaussian=Gaussian.of(real), pairs=pairs, neighbours=nearest(real)
     )
-    floor = noise_floor(reference, np.arange(num) % num_classes, seed=0, cache=None).kid.value
+    floor = noise_floor(known, np.arange(num) % num_classes, seed=0, cache=None).kid.value
     same_class = (centres[0] @ centres[0] / 16 + 1) ** 3 - 1  # over the kernel of two classes
     shift = same_class * ((num / num_classes - 1) / (num - 1) - 1 / num_classes)
     assert even == pytest.approx(shift, rel=0.1) and even < 0
     assert floor == pytest.approx(even, rel=0.1)
     assert abs(at_random) < 0.2 * abs(even)
+
+
+@pytest.fixture
+def few_compared(monkeypatch):
+    monkeypatch.setattr(reference, "MOST_COMPARED", 100)
+
+
+def test_what_is_compared_holds_each_class_in_its_share_and_is_always_the_same(few_compared):
+    labels = np.random.default_rng(0).permutation(np.repeat([0, 1, 3], [600, 390, 17]))
+    chosen = reference.compared(labels)
+    assert len(chosen) == 100 and len(set(chosen.tolist())) == 100 and np.array_equal(np.sort(chosen), chosen)
+    assert np.bincount(labels[chosen]).tolist() == [59, 39, 0, 2]
+    assert np.array_equal(reference.compared(labels), chosen)
+    assert reference.compared(labels[:100]).tolist() == list(range(100))  # all where there are few
+
+
+def test_fid_rests_on_all_real_pictures_and_what_compares_pairs_on_a_part(digits, few_compared, tmp_path):
+    some = replace(digits, images=digits.images[:400], labels=digits.labels[:400], content_hash="some")
+    extractor, cache = load_features("demo-cnn"), tmp_path / "cache"
+    steps = list(reference.reading_reference(extractor, some, 32, cache))
+    assert [(step.done, step.total) for step in steps] == [(256, 400), (400, 400)]
+    assert list(reference.reading_reference(extractor, some, 32, cache)) == []
+    found = reference.reference_of(extractor, some, 32, cache)
+    every = extract(extractor, some.images)
+    assert len(found) == 100 and found.neighbours.distances.shape[0] == 100
+    assert np.allclose(found.gaussian.mean, every.mean(axis=0)) and np.allclose(found.gaussian.cov, np.cov(every.T))
+    assert found.pairs == mean_of_pairs(found.features)
+    assert len(found.of_class(3)) == (some.labels == 3).sum()
+    measured = evaluate_fidelity(digits.images[400:460], digits.labels[400:460], some, seed=0, num_bootstrap=2)
+    assert measured.as_dict()["reference"] == {"name": "digits", "hash": "some", "num_images": 400, "num_compared": 100}
+    assert measured.noise_floor_images <= 50
+
+
+def test_other_labels_are_another_part(digits, few_compared, tmp_path):
+    some = replace(digits, images=digits.images[:400], labels=digits.labels[:400], content_hash="some")
+    extractor = load_features("demo-cnn")
+    first = reference.reference_of(extractor, some, 32, tmp_path)
+    other = reference.reference_of(extractor, replace(some, labels=np.roll(some.labels, 7)), 32, tmp_path)
+    assert first.key != other.key and first.pairs != other.pairs
+
+
+def test_the_covariance_of_many_is_that_of_all_at_once(monkeypatch):
+    features = np.random.default_rng(0).normal(3, 2, size=(1000, 8)).astype(np.float32)
+    whole = np.cov(features.astype(np.float64).T)
+    monkeypatch.setattr(frechet, "_ROWS", 300)
+    found = Gaussian.of(features)
+    assert found.cov == pytest.approx(whole, rel=1e-9) and found.mean.dtype == np.float64
 
 
 def test_precision_and_recall_are_torch_fidelitys(monkeypatch):

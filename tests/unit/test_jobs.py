@@ -437,6 +437,31 @@ def stopped_half_way(run, workspace):
     return num_kept(run.progress_folder / "samples.npz.partial")
 
 
+def test_features_of_the_data_are_told_on_their_way_and_cancelled_there_within_two_seconds(
+    workspace, tiny, monkeypatch
+):
+    from engine.evaluation import reference
+
+    extract = reference.extract
+
+    def slow(*arguments):
+        time.sleep(0.5)
+        return extract(*arguments)
+
+    monkeypatch.setattr(reference, "extract", slow)
+    run, told = evaluate_run(workspace, tiny), []
+    with pytest.raises(Cancelled):
+        for progress in execute_run(run, workspace):
+            if progress.message.startswith("features of"):
+                told.append((progress.message, time.monotonic()))
+                run.request_cancel()
+    assert told[0][0] == "features of 256 of 1,797 pictures of digits"
+    assert time.monotonic() - told[0][1] < 2
+    monkeypatch.setattr(sampling, "draw", lambda *arguments, **more: pytest.fail("drawn again"))
+    list(execute_run(run, workspace))
+    assert run.stage(0).metrics()["reference"]["num_images"] == 1797
+
+
 def test_an_evaluation_cancelled_half_way_keeps_what_was_drawn_and_uses_it(workspace, tiny, monkeypatch):
     run = evaluate_run(workspace, tiny)
     kept = stopped_half_way(run, workspace)
