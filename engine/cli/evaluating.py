@@ -51,7 +51,8 @@ def evaluate_command(args: argparse.Namespace) -> None:
     lines += [f"note: {warning}" for warning in [*metrics["warnings"], *_left_out(metrics["per_class"])]]
     part = part_compared(metrics["reference"])
     against = f" · {metrics['reference']['num_images']:,} real pictures, {part}" if part else ""
-    give(args, metrics, "\n".join([*lines, f"{Protocol(**metrics["protocol"]).label()}{against}"]))
+    label = Protocol(**metrics["protocol"]).label()
+    give(args, metrics, "\n".join([*lines, f"{label}{against}"]))
 
 
 def efficiency_lines(found: dict[str, Any], faster: dict[str, float] | None) -> list[str]:
