@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-VERSION = "0.7.0"
+VERSION = "0.8.0"
 YEAR = 2026
 _GIT = Path(__file__).parents[1] / ".git"
 
