@@ -15,8 +15,7 @@ from engine.data.shared_classes import are_wnids, knows_all, rows_kept_by_name, 
 from engine.errors import InputError
 from engine.models.bundled import ModelInfo, bundled_models
 from engine.runs import library
-
-_ADAPTATION = 300  # steps
+from engine.training.config import USUAL_ADAPTATION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +199,7 @@ def usual_adaptation(model: ModelInfo, data_name: str) -> int:
     classes yet, none where it does."""
     names = dataset(data_name).class_names
     knows = model.labels_trained and knows_all(model.class_names, names)
-    return 0 if knows else _ADAPTATION
+    return 0 if knows else USUAL_ADAPTATION
 
 
 def few(names: tuple[str, ...] | list[str]) -> str:

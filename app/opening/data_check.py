@@ -36,8 +36,9 @@ def draw(opened: dict[str, Any]) -> None:
     st.header("What is in it?", anchor=False)
     opening.what(opened)
     answer = opening.answer_to(
-        "look_data", "look_data", {"ref": ref, "asked": opened["asked"]}, doing="Opening every file once …"
-    )
+        "look_data", "look_data", {"ref": ref, "asked": opened["asked"]}, doing="Opening every file once …",
+        opens="data",
+    )  # fmt: skip
     if answer is None:
         return
     found = answer["facts"]

@@ -45,7 +45,7 @@ def draw(opened: dict[str, Any]) -> None:
     opening.what(opened)
     answer = opening.answer_to(
         "inspect_model", "inspect_model", {"ref": ref, "asked": opened["asked"]},
-        doing="Reading the names and shapes of the weights …",
+        doing="Reading the names and shapes of the weights …", opens="models",
     )  # fmt: skip
     if answer is None:
         return

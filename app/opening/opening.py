@@ -51,15 +51,20 @@ def kept(kind: str) -> str | None:
 # --- a question to the engine ---
 
 
-def answer_to(place: str, kind: str, params: dict[str, Any], *, doing: str) -> dict[str, Any] | None:
-    """The engine's answer; None while it is at it and after it failed, with that on screen."""
+def answer_to(
+    place: str, kind: str, params: dict[str, Any], *, doing: str, opens: str | None = None
+) -> dict[str, Any] | None:
+    """The engine's answer; None while it is at it and after it failed, with that on screen.
+
+    ``opens``: the kind whose opening rests on this answer, so that whoever won't wait gives it up with the question.
+    """
     memory = f"asked_{place}"
     if st.session_state.get(memory, (None,))[0] != params:
         st.session_state[memory] = params, jobs.ask(kind, params, client=place), time.time()
     _, key, since = st.session_state[memory]
     answer = jobs.answer(key)
     if answer is None or answer["state"] == "stale":
-        st.fragment(_wait, run_every=0.5)(place, kind, params, doing, since)
+        st.fragment(_wait, run_every=0.5)(place, kind, params, doing, since, opens)
         return None
     if answer["state"] == "failed":
         show(answer["error"])
@@ -75,7 +80,7 @@ def answer_to(place: str, kind: str, params: dict[str, Any], *, doing: str) -> d
 
 
 @one_line_errors
-def _wait(place: str, kind: str, params: dict[str, Any], doing: str, since: float) -> None:
+def _wait(place: str, kind: str, params: dict[str, Any], doing: str, since: float, opens: str | None) -> None:
     key = st.session_state[f"asked_{place}"][1]
     answer = jobs.answer(key)
     if answer is not None and answer["state"] == "stale":
@@ -88,12 +93,9 @@ def _wait(place: str, kind: str, params: dict[str, Any], doing: str, since: floa
         "stopped": "The engine isn't running. Start it at the foot of the page; the question is kept.",
     }.get(jobs.engine_state().state, str(said.get("message") or doing))
     words += f" {seconds} s" if seconds > 3 else ""
-    if seconds > 3 and st.button("Cancel", key=f"cancel_{place}", help="Gives this up; you can name another place."):
+    if opens and seconds > 3 and st.button("Cancel", key=f"cancel_{place}", help="Gives up opening this."):
         jobs.give_up(place)
-        st.session_state.pop(f"asked_{place}")
-        for opened in WORDS:
-            st.session_state.pop(f"opening_{opened}", None)
-        address.remember(ref=None)
+        close(opens)
         st.rerun()
     share = said.get("progress")
     if isinstance(share, int | float):

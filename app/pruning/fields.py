@@ -27,15 +27,15 @@ def forget_usual() -> None:
 class Fields:
     def __init__(self) -> None:
         self.boxes = NumberBoxes()
-        self._asked: set[str] = set()
+        self._shown: set[str] = set()
         self._chosen: dict[str, object] = {}
 
     def remember(self) -> None:
         """Into the address, once the form is drawn. What this form doesn't ask for goes from it, and is set aside for
         when the way that asks for it is chosen again."""
         aside = st.session_state.get(_ASIDE, {})
-        aside |= {name: address.asked(name) for name in NAMES if name not in self._asked and address.asked(name)}
-        st.session_state[_ASIDE] = {name: text for name, text in aside.items() if name not in self._asked}
+        aside |= {name: address.asked(name) for name in NAMES if name not in self._shown and address.asked(name)}
+        st.session_state[_ASIDE] = {name: text for name, text in aside.items() if name not in self._shown}
         address.remember(**{name: self._chosen.get(name) for name in NAMES})
 
     def choice(self, widget: Callable, label: str, options: Sequence, usual: Any, *, name: str, **more: Any) -> Any:
@@ -60,13 +60,13 @@ class Fields:
         value = self.boxes.draw(place, label, low, high, first, step, persist_state="session", **more)
         if label not in self.boxes.wrong:
             return self.note(name, value, usual)
-        self._asked.add(name)
+        self._shown.add(name)
         return value
 
     def note(self, name: str, value: Any, usual: Any) -> Any:
         """``value``, which belongs into the address where it isn't the usual one."""
         assert name in NAMES
-        self._asked.add(name)
+        self._shown.add(name)
         if value != usual:
             self._chosen[name] = value
         return value

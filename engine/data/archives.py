@@ -48,8 +48,7 @@ DAMAGED = (
     struct.error,
     ValueError,
     OverflowError,
-    NotImplementedError,
-    RuntimeError,
+    RuntimeError,  # NotImplementedError too: a compression that zipfile doesn't know
     KeyError,
     IndexError,
     OSError,

@@ -24,7 +24,7 @@ MAX_UNPACKED_BYTES = 4 * 2**30
 MAX_CLASSES = 100_000
 _MAX_HEADER = 10_000  # bytes of a .npy header, NumPy's own limit
 _ARRAY_ERRORS = (OSError, ValueError, KeyError, EOFError, struct.error, zlib.error, zipfile.BadZipFile, MemoryError)
-_ARRAY_ERRORS += (RuntimeError, NotImplementedError, OverflowError, SyntaxError, TypeError)
+_ARRAY_ERRORS += (RuntimeError, OverflowError, SyntaxError, TypeError)
 
 
 @dataclass(frozen=True, kw_only=True)

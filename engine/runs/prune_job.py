@@ -45,6 +45,7 @@ from engine.runs.train_state import (
     write_train_state,
 )
 from engine.runs.workspace import Workspace, replacing, write_json
+from engine.training.config import USUAL_ADAPTATION
 from engine.training.finetune import Trainer, TrainStep
 
 logger = logging.getLogger("engine.prune")
@@ -52,7 +53,7 @@ logger = logging.getLogger("engine.prune")
 _UNADAPTED = (
     "{model} doesn't know all classes of {data}, and isn't adapted to them: stage 0 draws pictures of no class, its "
     "numbers say nothing about the intact model, and nothing can be learned from it; --adapt-steps (Adapt first in the "
-    "form) is recommended, 300 for a small model"
+    "form) is recommended, {steps} for a small model"
 )
 _EVENT_EVERY_STEPS = 5
 _PREVIEWS_PER_STAGE = 6
@@ -75,7 +76,7 @@ def prune_job(run: Run, workspace: Workspace, device: str) -> Iterator[Progress]
         tell_classes(model, data)
         knows = model.labels_trained and knows_all(model.class_names, data.class_names)
         if not plan.prune.adapt_steps and not knows:
-            logger.warning(_UNADAPTED.format(model=model.ref, data=data.name))
+            logger.warning(_UNADAPTED.format(model=model.ref, data=data.name, steps=USUAL_ADAPTATION))
     job = _PruneJob(run, workspace, plan, model, data, place, resume=resume, step=drive.step)
     events = prune_progressively(
         model, data, plan.prune, recovery=plan.recovery, ced=plan.ced, cache=workspace.cache, resume=resume

@@ -7,6 +7,8 @@ from engine.errors import InputError
 from engine.seeds import check_seed
 
 SCHEDULES = ("constant", "cosine")
+#: steps that teach a small intact model classes it doesn't know
+USUAL_ADAPTATION = 300
 
 #: parameters below which a model is small: it bears a larger learning rate than the published models were trained with
 SMALL_MODEL = 20_000_000

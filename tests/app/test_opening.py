@@ -15,7 +15,7 @@ from engine.data.shared_classes import rows_kept_by_name
 from engine.errors import InputError, WorkspaceError
 from engine.runs import library
 from engine.runs.listing import list_runs
-from engine.runs.queue import claim_next_preview, finish_preview
+from engine.runs.queue import claim_next_preview, finish_preview, num_waiting
 from engine.runs.store import open_run
 from engine.runs.workspace import Workspace
 from tests.app.conftest import Open, words
@@ -41,6 +41,17 @@ def look_inside(at: AppTest, path: str) -> AppTest:
     button(at, "Look inside").click().run()
     assert not at.exception, at.exception[0].value
     return at
+
+
+def test_a_look_that_takes_too_long_is_given_up(empty: Workspace, open_page: Open, tmp_path: Path) -> None:
+    at = look_inside(open_page("open_data"), str(tmp_path))
+    assert "Cancel" not in [found.label for found in at.button], "not before it takes long"
+    params, key, since = at.session_state["asked_look_data"]
+    at.session_state["asked_look_data"] = params, key, since - 10
+    at.run()
+    button(at, "Cancel").click().run()
+    assert not at.exception and "What is in it?" not in [found.value for found in at.header]
+    assert "ref" not in at.query_params and num_waiting(empty)[0] == 0
 
 
 def open_files(empty: Workspace, open_page: Open, page: str, path: str, **found: object) -> AppTest:
